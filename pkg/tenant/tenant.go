@@ -1,0 +1,163 @@
+// Package tenant knows whose a container is: evidence that the engine set is
+// weighed into an Identity (pure), a container's Record carries it from the
+// plugin or hook that came first to the others, and the Registry gives each
+// tenant its number and its pair of SELinux categories.
+package tenant
+
+import (
+	"errors"
+	"time"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/mcs"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// Sentinels of this package.
+var (
+	ErrDisagree = errors.New("evidence disagrees")
+	ErrUnknown  = errors.New("no such tenant")
+	ErrRetired  = errors.New("tenant is retired")
+)
+
+// Annotations that bulkhead reads.
+const (
+	AnnotationTenant = "io.bulkhead.tenant"
+	AnnotationMarker = "io.bulkhead.marker"
+)
+
+// Evidence is what a hook or plugin knows of a container. What it does not
+// know is left empty.
+type Evidence struct {
+	ContainerID   string
+	CgroupsPath   string            // linux.cgroupsPath; no image can set it
+	Annotations   map[string]string // any image may have set any of them
+	Marker        string            // the host's own marker, from Marker(dir); "" accepts no annotation
+	Network       string            // CNI: the network's name
+	NetworkTenant string            // CNI: the conflist's `tenant`
+	Name          string            // CNI: the container's or pod's name
+	PodNamespace  string            // CNI: K8S_POD_NAMESPACE
+	PodName       string            // CNI: K8S_POD_NAME
+}
+
+// Kinds of a container.
+const (
+	KindContainer = "container"
+	KindPod       = "pod"   // a sandbox, which owns its containers' network
+	KindInfra     = "infra" // a podman pod's pause container
+	KindBuild     = "build" // a step of `podman build`
+)
+
+// Identity is whose a container is, and how that is known.
+type Identity struct {
+	Tenant    string `json:"tenant,omitempty"` // "" is alone
+	By        string `json:"by,omitempty"`     // the evidence, in words for people
+	Engine    string `json:"engine,omitempty"` // "podman", "crio", "containerd" or "" where unknown
+	Kind      string `json:"kind"`
+	Sandbox   string `json:"sandbox,omitempty"`   // id of the sandbox that the container is in
+	Namespace string `json:"namespace,omitempty"` // Kubernetes
+	Exempt    bool   `json:"exempt,omitempty"`    // policy leaves it alone
+}
+
+// NetIf is one interface of a container, as the plugin that made it saw it.
+type NetIf struct {
+	Name        string `json:"name"`         // in the container
+	HostIfindex int    `json:"host_ifindex"` // of its host side
+	HostName    string `json:"host_name,omitempty"`
+	Network     string `json:"network,omitempty"`
+}
+
+// Record is what is known of one container, for the hooks and plugins that
+// come after the one that found it out.
+type Record struct {
+	V           int    `json:"v"`
+	ContainerID string `json:"id"`
+	Name        string `json:"name,omitempty"`
+	Network     string `json:"network,omitempty"`
+	Image       string `json:"image,omitempty"`
+	Runtime     string `json:"runtime,omitempty"`
+
+	Identity      Identity `json:"identity"`
+	Settled       bool     `json:"settled,omitempty"`        // a hook decided with all the evidence
+	Compartment   uint32   `json:"compartment"`              // the tenant's ID, or one of its own
+	NetworkTenant string   `json:"network_tenant,omitempty"` // CNI's evidence, kept for the hooks
+	PodNamespace  string   `json:"pod_namespace,omitempty"`
+	PodName       string   `json:"pod_name,omitempty"`
+
+	Level      string    `json:"level,omitempty"`  // SELinux, of the process
+	Netns      uint64    `json:"netns,omitempty"`  // inode
+	Cgroup     uint64    `json:"cgroup,omitempty"` // inode of its cgroup v2 directory
+	CgroupPath string    `json:"cgroup_path,omitempty"`
+	Pid        int       `json:"pid,omitempty"`
+	Bundle     string    `json:"bundle,omitempty"`
+	Rootfs     string    `json:"rootfs,omitempty"`
+	Life       string    `json:"life,omitempty"` // ID/BOOT/START
+	Started    time.Time `json:"started,omitzero"`
+	NetIfs     []NetIf   `json:"netifs,omitempty"`
+}
+
+// Alone is the first compartment number of containers without a tenant;
+// tenants' IDs are below 1<<30.
+const Alone uint32 = 1 << 31
+
+// Tenant is one entry of the registry.
+type Tenant struct {
+	Name    string    `json:"name"`
+	ID      uint32    `json:"id"` // 1 to 1<<30, never reused
+	Pair    mcs.Pair  `json:"pair"`
+	Created time.Time `json:"created"`
+	Retired time.Time `json:"retired,omitzero"`
+}
+
+// Records are the records under one run directory.
+type Records struct{ dir string }
+
+// OpenRecords gives the records of State.Run. It touches nothing.
+func OpenRecords(runDir string) *Records { return &Records{dir: runDir} }
+
+var errNotThere = errors.New("not there yet")
+
+// Get reads one record; ok is false where there is none.
+func (r *Records) Get(id string) (rec Record, ok bool, err error) { return Record{}, false, errNotThere }
+
+// Put writes one record, atomically.
+func (r *Records) Put(rec Record) error { return errNotThere }
+
+// Delete removes one record; none is no error.
+func (r *Records) Delete(id string) error { return errNotThere }
+
+// List reads all records, by id.
+func (r *Records) List() ([]Record, error) { return nil, errNotThere }
+
+// Update changes one record under its lock; change gets a new one where there is none.
+func (r *Records) Update(id string, change func(*Record) error) (Record, error) {
+	return Record{}, errNotThere
+}
+
+// Registry is the tenants known to this host.
+type Registry struct{ dir, categories string }
+
+// OpenRegistry gives the registry of State.Lib. It touches nothing.
+func OpenRegistry(libDir, categories string) *Registry { return &Registry{libDir, categories} }
+
+// Ensure gives the tenant, registering it at its first use.
+func (r *Registry) Ensure(name string) (Tenant, error) { return Tenant{}, errNotThere }
+
+// Get gives a tenant that is registered; else ErrUnknown.
+func (r *Registry) Get(name string) (Tenant, error) { return Tenant{}, errNotThere }
+
+// List gives all tenants, retired ones included, by name.
+func (r *Registry) List() ([]Tenant, error) { return nil, errNotThere }
+
+// Retire takes a tenant out of use; its name and ID are never given again.
+func (r *Registry) Retire(name string) error { return errNotThere }
+
+// Reserve keeps the pair of a level that an engine picked from being given to a tenant.
+func (r *Registry) Reserve(level, why string) error { return errNotThere }
+
+// Decide weighs the evidence. It is pure.
+func Decide(p *policy.Policy, ev Evidence) (Identity, error) { return Identity{}, errNotThere }
+
+// Settle weighs CNI's record and ev together and records the decision.
+func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record, error) {
+	return Record{}, errNotThere
+}
