@@ -311,3 +311,12 @@ func parseCPUs(s string) (int, error) {
 	}
 	return n + 1, nil
 }
+
+// Available asks the kernel for the first program's id: any answer but a refusal says that bpf(2) is to be had.
+func Available() error {
+	var a struct{ start, next, flags uint32 }
+	if _, err := bpf(unix.BPF_PROG_GET_NEXT_ID, unsafe.Pointer(&a), unsafe.Sizeof(a)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("use bpf(2): %w", err)
+	}
+	return nil
+}

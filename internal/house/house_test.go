@@ -1,0 +1,211 @@
+package house
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/bulkhead-containers/bulkhead"
+
+type pkg struct {
+	ImportPath string
+	Name       string
+	Dir        string
+	Imports    []string
+	Deps       []string
+	GoFiles    []string
+}
+
+func (p pkg) rel() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Dir,Imports,Deps,GoFiles", module+"/...")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		var e *exec.ExitError
+		if errors.As(err, &e) {
+			t.Fatalf("go list: %v: %s", err, e.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var ps []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		ps = append(ps, p)
+	}
+	if len(ps) < 10 {
+		t.Fatalf("go list knows %d packages: want the whole module", len(ps))
+	}
+	return ps
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(wd, "../..")
+}
+
+// level orders the house: a package may import only what is below its own level, or, within pkg, its neighbours.
+func level(rel string) int {
+	switch {
+	case strings.HasPrefix(rel, "tests/"), rel == "internal/testenv", rel == "internal/house":
+		return 4
+	case strings.HasPrefix(rel, "hooks/"), strings.HasPrefix(rel, "cni/"), strings.HasPrefix(rel, "cmd/"):
+		return 3
+	case strings.HasPrefix(rel, "pkg/"):
+		return 2
+	case strings.HasPrefix(rel, "internal/"):
+		return 1
+	}
+	return -1
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		from := level(p.rel())
+		if from < 0 {
+			t.Errorf("%s: no such room in the house", p.ImportPath)
+		}
+		for _, i := range p.Imports {
+			if !strings.HasPrefix(i, module+"/") {
+				continue
+			}
+			to := strings.TrimPrefix(i, module+"/")
+			if l := level(to); l > from {
+				t.Errorf("%s imports %s: imports run from mains to packages to internal/kernel", p.rel(), to)
+			} else if l == 3 {
+				t.Errorf("%s imports the main %s", p.rel(), to)
+			}
+		}
+	}
+}
+
+// banned says what may not be linked where, and why.
+var banned = []struct {
+	where  []string // path prefixes
+	what   string   // import path prefix
+	except []string
+	why    string
+}{
+	{[]string{"hooks/", "cni/"}, "github.com/cilium/ebpf", nil, "its package initialisation costs each start 0.5 ms; pins are opened by internal/kernel/bpf"},
+	{[]string{"hooks/", "cni/"}, "github.com/spf13/cobra", nil, "a hook has one flag"},
+	{[]string{"hooks/", "cni/"}, "github.com/prometheus", nil, "metrics are the admin's CLI's"},
+	{[]string{"hooks/", "cni/"}, "net/http", nil, "nothing in a hook talks HTTP; its initialisation costs 0.3 ms"},
+	{[]string{"hooks/", "cni/"}, module + "/internal/bpf", nil, "programs are loaded by bulkhead setup"},
+	{[]string{"pkg/mcs", "pkg/harden"}, "os/exec", nil, "pure"},
+	{[]string{"pkg/mcs"}, "os", nil, "pure"},
+	{[]string{"hooks/", "cni/", "pkg/", "cmd/", "internal/"}, "testing", []string{"internal/testenv"}, "tests only"},
+}
+
+func TestBans(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, b := range banned {
+			if !slices.ContainsFunc(b.where, func(w string) bool { return strings.HasPrefix(p.rel(), w) }) || slices.Contains(b.except, p.rel()) {
+				continue
+			}
+			list := p.Deps // mains are judged by all that they link
+			if p.Name != "main" || b.why == "pure" {
+				list = p.Imports
+			}
+			for _, i := range list {
+				if i == b.what || strings.HasPrefix(i, b.what+"/") && b.what != "os" {
+					t.Errorf("%s links %s: %s", p.rel(), i, b.why)
+				}
+			}
+		}
+	}
+}
+
+func TestMainsAreShort(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if p.Name != "main" || level(p.rel()) != 3 {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(p.Dir, "main.go"))
+		if err != nil {
+			t.Errorf("%s: %v", p.rel(), err)
+			continue
+		}
+		if n := bytes.Count(b, []byte("\n")); n > 80 {
+			t.Errorf("%s/main.go has %d lines: a main parses, calls and exits", p.rel(), n)
+		}
+	}
+}
+
+// Only mains end the process, and only they write to its stdout.
+func TestOnlyMainsTouchTheProcess(t *testing.T) {
+	t.Parallel()
+	re := regexp.MustCompile(`\bos\.(Exit|Stdout)\b|\bflag\.(Parse|String|Bool|Int)\(|\blog\.Fatal`)
+	for _, p := range packages(t) {
+		if level(p.rel()) > 2 {
+			continue
+		}
+		for _, f := range p.GoFiles {
+			b, err := os.ReadFile(filepath.Join(p.Dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := re.Find(b); m != nil {
+				t.Errorf("%s/%s: %s: only mains touch the process", p.rel(), f, m)
+			}
+		}
+	}
+}
+
+// Nothing shells out where netlink or a library should do it: podman runs hooks without a PATH.
+func TestNothingShellsOut(t *testing.T) {
+	t.Parallel()
+	re := regexp.MustCompile(`exec\.Command(Context)?\([^)]*"(/\S*/)?(tc|nft|ip|iptables|ip6tables|chcon|restorecon|semanage|podman|bpftool)"`)
+	for _, p := range packages(t) {
+		if level(p.rel()) > 3 {
+			continue
+		}
+		for _, f := range p.GoFiles {
+			b, err := os.ReadFile(filepath.Join(p.Dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := re.Find(b); m != nil {
+				t.Errorf("%s/%s: %s", p.rel(), f, m)
+			}
+		}
+	}
+}
+
+// Files stay of a size that one reads at a sitting.
+func TestFilesAreReadable(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, f := range p.GoFiles {
+			fi, err := os.Stat(filepath.Join(p.Dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fi.Size() > 40<<10 {
+				t.Errorf("%s/%s: %d bytes: want at most 40 KiB", p.rel(), f, fi.Size())
+			}
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// conflist is what matters here of a CNI network configuration list (CNI spec 1.1.0, section 1).
+type conflist struct {
+	Name    string `json:"name"`
+	Plugins []struct {
+		Type string `json:"type"`
+	} `json:"plugins"`
+}
+
+// sideless are main plugins whose interfaces have no host side for a port program to stand at.
+var sideless = []string{"macvlan", "ipvlan", "sriov", "host-device"}
+
+// cniBins are where engines look for plugins by default.
+var cniBins = []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/libexec/cni", "/usr/local/lib/cni"}
+
+func checkCNI(h *Host) []Finding {
+	files := append(h.glob("/etc/cni/net.d/*.conflist"), h.glob("/usr/share/cni/net.d/*.conflist")...)
+	var fs []Finding
+	for _, p := range files {
+		b, err := h.file(p)
+		var c conflist
+		if err == nil {
+			err = json.Unmarshal(b, &c)
+		}
+		if err != nil {
+			fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p})
+			continue
+		}
+		fs = append(fs, checkConflist(h, p, c)...)
+	}
+	if len(fs) == 0 {
+		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks looked at", len(files))})
+	}
+	return fs
+}
+
+func checkConflist(h *Host, p string, c conflist) []Finding {
+	var fs []Finding
+	var types []string
+	for _, pl := range c.Plugins {
+		types = append(types, pl.Type)
+	}
+	deny, limit, band := slices.Index(types, "egressdeny"), slices.Index(types, "netlimit"), slices.Index(types, "bandwidth")
+	if deny < 0 {
+		fs = append(fs, Finding{Status: Warn, Text: fmt.Sprintf("%s: network %q has no egressdeny: its containers reach each other, whatever their tenant", p, c.Name),
+			Hint: `append {"type": "egressdeny"} to its plugins, or exempt the network in the policy`})
+	}
+	if limit >= 0 && band >= 0 {
+		fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: network %q has bandwidth and netlimit: both would limit one interface", p, c.Name), Hint: "take bandwidth out"})
+	}
+	if deny >= 0 && band > deny {
+		fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: network %q has bandwidth after egressdeny: bandwidth cannot add its qdisc there", p, c.Name),
+			Hint: "put bandwidth before egressdeny, or use netlimit in its place"})
+	}
+	for _, t := range types {
+		if (deny >= 0 || limit >= 0) && slices.Contains(sideless, t) {
+			fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: network %q is %s: such an interface has no host side, and egressdeny and netlimit refuse it", p, c.Name, t), Hint: "use bridge or ptp"})
+		}
+		if t == "egressdeny" || t == "netlimit" {
+			if !slices.ContainsFunc(cniBins, func(d string) bool { return h.executable(d + "/" + t) }) {
+				fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: plugin %s is in none of %s: no container gets this network", p, t, strings.Join(cniBins, ", ")), Hint: "make install"})
+			}
+		}
+	}
+	return fs
+}
