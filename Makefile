@@ -6,26 +6,27 @@ DESTDIR ?=
 SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-GO      ?= $(shell build/go-path 2>/dev/null || sh install/go-path.sh)
+GO       = $(shell sh .ci/go-path.sh)
+
 BIN     ?= $(CURDIR)/bin
-LDFLAGS  = -s -w -X main.version=$(VERSION)
+LDFLAGS  = -s -w -X github.com/bulkhead-containers/bulkhead/pkg/hook.Version=$(VERSION)
 GOBUILD  = CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "$(LDFLAGS)"
 
 # What is in the tree is built: the programs that are installed, and those that only tests use.
 PROGRAMS  = $(patsubst %/main.go,%,$(wildcard hooks/*/main.go cni/*/main.go cmd/*/main.go))
 TESTTOOLS = $(patsubst %/main.go,%,$(wildcard tests/*/main.go tests/tools/*/main.go))
 
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
 .PHONY: help deps build test-tools install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-accounting soak clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo; echo "  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): where install puts things; FILES=...: which bats files; BULKHEAD_REQUIRE=...: what may not be skipped"
 
 deps: ## install from Debian what building and testing need, and is missing
-	@sh install/deps.sh
+	@sh .ci/deps.sh
 
 build: ## build every program, static, into bin/
 	@mkdir -p $(BIN)
@@ -42,7 +43,7 @@ generate: ## make the eBPF objects from their C sources
 	@sh internal/bpf/generate.sh
 
 check-generated: ## see that the committed eBPF objects are those that generate makes
-	@sh install/check-generated.sh
+	@sh internal/bpf/generate.sh --check
 
 test: deps build test-tools test-unit test-bats ## all tests: unit, kernel, end to end (root)
 
@@ -53,7 +54,7 @@ test-bats: build test-tools ## end-to-end tests (root); FILES="tests/bats/x.bats
 	@tests/bats/run $(FILES)
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
-	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' sh install/lint.sh
+	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' sh .ci/lint.sh
 
 demo: deps build test-tools ## two tenants on this machine, each promise shown; leaves nothing behind (root)
 	@tests/demo/demo.sh

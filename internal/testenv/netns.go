@@ -200,7 +200,7 @@ func setUp(name string) error {
 func Bpffs(t testing.TB) string {
 	t.Helper()
 	Need(t, Root, BPF)
-	if os.Getenv(insideVar) == "" {
+	if !Inside() {
 		t.Fatal("testenv.Bpffs needs TestMain to call testenv.Main")
 	}
 	dir := filepath.Join(t.TempDir(), "bpf")

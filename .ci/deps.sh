@@ -1,0 +1,86 @@
+#!/bin/sh
+# Install from Debian what building, testing and the demo need and this machine lacks. Says so before; says nothing and
+# asks no mirror when all is there. With `-n` it only says.
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+# package, then a file that shows that it is there (whoever put it)
+want='
+make                        make
+git                         git
+ca-certificates             /etc/ssl/certs/ca-certificates.crt
+podman                      podman
+conmon                      conmon
+runc                        runc
+crun                        crun
+containernetworking-plugins /usr/lib/cni/bridge
+golang-github-containers-common /usr/share/containers/seccomp.json
+golang-github-containers-image  /etc/containers/policy.json
+iptables                    iptables
+nftables                    nft
+iproute2                    ip
+busybox-static              busybox
+bats                        bats
+jq                          jq
+procps                      ps
+clang                       clang
+llvm                        llvm-strip
+libbpf-dev                  /usr/include/bpf/bpf_helpers.h
+linux-libc-dev              /usr/include/linux/bpf.h
+shellcheck                  shellcheck
+'
+
+have() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
+	esac
+}
+
+missing=$(printf '%s\n' "$want" | while read -r package file; do
+	[ -z "$package" ] || have "$file" || printf '%s ' "$package"
+done)
+
+go=$(sh "$top/.ci/go-path.sh")
+if ! command -v "$go" >/dev/null 2>&1; then
+	missing="${missing}golang-go "
+fi
+
+if [ -n "$missing" ]; then
+	echo "missing on this machine: $missing"
+	[ "${1:-}" != -n ] || exit 0
+	if [ "$(id -u)" != 0 ]; then
+		echo "deps: not root: install them yourself, or run make deps as root" >&2
+		exit 1
+	fi
+	echo "installing them from Debian (apt-get install, without recommendations)"
+	export DEBIAN_FRONTEND=noninteractive
+	log=$(mktemp)
+	# shellcheck disable=SC2086 # a list of words
+	if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		rm -f "$log"
+		echo "deps: apt-get failed" >&2
+		exit 1
+	fi
+	rm -f "$log"
+fi
+
+# Debian 12's go is 1.19, too old to fetch the toolchain that go.mod wants by itself, but not to fetch it as the
+# module that it is, checked against the checksum database.
+go=$(sh "$top/.ci/go-path.sh")
+if [ "$go" = go ]; then
+	[ "${1:-}" != -n ] || { echo "missing on this machine: Go 1.26 (the go command fetches it as a module)"; exit 0; }
+	toolchain=$(sed -n 's/^toolchain go//p' "$top/go.mod")
+	: "${toolchain:=$(sed -n 's/^go //p' "$top/go.mod")}"
+	arch=$(go env GOARCH)
+	echo "this machine's go is older than 1.21: fetching go $toolchain as a module into build/go"
+	mkdir -p "$top/build"
+	cd "$top/build"
+	dir=$(GO111MODULE=on GOFLAGS=-modcacherw go mod download -json "golang.org/toolchain@v0.0.1-go$toolchain.linux-$arch" |
+		sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
+	rm -rf "$top/build/go"
+	cp -r "$dir" "$top/build/go"
+	chmod -R u+w "$top/build/go"
+	chmod +x "$top"/build/go/bin/* "$top"/build/go/pkg/tool/*/*
+fi
