@@ -5,6 +5,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -84,6 +85,9 @@ func (o *output) write(t time.Time, l slog.Level, msg string, attrs []slog.Attr)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	err := o.system(l, msg, attrs)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil // no journald and no syslog on this host: doctor says so once, not every hook
+	}
 	if o.sink.File != "" {
 		if ferr := o.file(t, l, msg, attrs); ferr != nil {
 			err = ferr

@@ -34,6 +34,7 @@ func checkKernel(h *Host) []Finding {
 	} else {
 		add(OK, "BTF: receipts are exact")
 	}
+	fs = append(fs, checkLog(h)...)
 	if err := bpf.Available(); err != nil {
 		add(Fail, "%v: devices, accounting and the ports' programs cannot be loaded (lockdown, or a missing capability)", err)
 	}
@@ -77,4 +78,17 @@ func cgroupMounts(mounts string) (v1 bool, v2 string) {
 		}
 	}
 	return v1, v2
+}
+
+// checkLog: crun throws a hook's stderr away, so a refusal's reason is found in a log or nowhere.
+func checkLog(h *Host) []Finding {
+	for _, p := range []string{"/run/systemd/journal/socket", "/dev/log"} {
+		if _, err := os.Stat(h.path(p)); err == nil {
+			return nil
+		}
+	}
+	if h.Policy != nil && h.Policy.Log.File != "" {
+		return nil
+	}
+	return []Finding{{Status: Warn, Text: "neither journald nor syslog runs: under crun the reason of a refusal is lost", Hint: `set file = "/var/log/bulkhead.log" under [log] in the policy`}}
 }
