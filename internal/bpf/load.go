@@ -24,7 +24,9 @@ type SetupContext struct {
 	Bpffs string // the bpffs of our own (policy [state] bpffs); mounted if it is not there
 	Run   string // policy [state] run: locks
 	Netns uint64 // inode of the network namespace that port and shape are set up for
-	Log   *slog.Logger
+	// Cgroup2 is the cgroup2 directory that the device program hangs on (policy [state] cgroup2); "" is the root.
+	Cgroup2 string
+	Log     *slog.Logger
 }
 
 // Object is one compiled eBPF object.
