@@ -1,0 +1,295 @@
+package usage
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
+)
+
+// Account is an open account as it lies in Lib/open/ID/BOOT.START.json.
+type Account struct {
+	V         int       `json:"v"`
+	Life      string    `json:"life"`
+	ID        string    `json:"id"`
+	Boot      string    `json:"boot"`
+	Tenant    string    `json:"tenant"`
+	Kind      string    `json:"kind"`
+	Name      string    `json:"name,omitempty"`
+	Image     string    `json:"image,omitempty"`
+	Pod       string    `json:"pod,omitempty"`
+	Sandbox   string    `json:"sandbox,omitempty"`
+	Engine    string    `json:"engine,omitempty"`
+	Runtime   string    `json:"runtime,omitempty"`
+	Bundle    string    `json:"bundle,omitempty"`
+	Rootfs    string    `json:"rootfs,omitempty"`
+	Pid       int       `json:"pid,omitzero"`
+	Start     time.Time `json:"start"`
+	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
+	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
+	Cgroups   []Cgroup  `json:"cgroups,omitempty"`
+
+	path string
+	was  string // extension before it was taken
+}
+
+// accountVersion is the V of an account; the one before can be read.
+const accountVersion = 1
+
+const (
+	accountExt = ".json"
+	closingExt = ".closing" // being closed: its receipt may be in the ledger already
+	netExt     = ".net"     // readings handed over
+	badExt     = ".bad"     // set aside
+)
+
+// Open opens the account of a container's life. It is idempotent for one
+// process: opening it again returns the account as it is. The account is kept
+// even when the error says that its figures cannot be counted.
+func Open(d Dirs, o Opening) (*Account, error) {
+	a, err := newAccount(o)
+	if err != nil {
+		return nil, fmt.Errorf("open account of %q: %w", o.ID, err)
+	}
+	a.path = filepath.Join(openDir(d), dirName(a.ID), lifeName(a.Life)+accountExt)
+	if have, err := readAccount(a.path); err == nil {
+		return have, nil
+	}
+	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
+	if werr := a.write(d.Durable); werr != nil {
+		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
+	}
+	if err == nil {
+		err = register(d, a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("count usage of %q: %w", o.ID, err)
+	}
+	return a, nil
+}
+
+func newAccount(o Opening) (*Account, error) {
+	if err := validID(o.ID); err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	now := bootTime()
+	start := now
+	if o.Pid > 0 {
+		if start, err = processStart(o.Pid); err != nil {
+			return nil, err
+		}
+	}
+	if o.Started.IsZero() {
+		o.Started = time.Now()
+	}
+	if o.Kind == "" {
+		o.Kind = KindContainer
+	}
+	return &Account{
+		V: accountVersion, Life: life(o.ID, boot, start), ID: o.ID, Boot: boot,
+		Tenant: o.Tenant, Kind: o.Kind, Name: o.Name, Image: o.Image, Pod: o.Pod, Sandbox: o.Sandbox,
+		Engine: o.Engine, Runtime: o.Runtime, Bundle: o.Bundle, Rootfs: o.Rootfs,
+		Pid: o.Pid, Start: o.Started.UTC(), StartBoot: now, Token: now,
+	}, nil
+}
+
+func life(id, boot string, start uint64) string {
+	return id + "/" + boot + "/" + strconv.FormatUint(start, 10)
+}
+
+// lifeName is BOOT.START, a life's file name in its container's directory.
+func lifeName(life string) string {
+	i := strings.IndexByte(life, '/')
+	return strings.ReplaceAll(life[i+1:], "/", ".")
+}
+
+func openDir(d Dirs) string { return filepath.Join(d.Lib, "open") }
+
+// validID accepts what runtimes accept as an id.
+func validID(id string) error {
+	bad := id == "" || id == "." || id == ".." || len(id) > 1024
+	for _, c := range []byte(id) {
+		ok := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte("_+-.", c) >= 0
+		bad = bad || !ok
+	}
+	if bad {
+		return ErrBadID
+	}
+	return nil
+}
+
+// dirName is the name of a container's directory in open/: its id, or a
+// digest of one that is longer than a file's name may be.
+func dirName(id string) string {
+	if len(id) <= 200 {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return id[:100] + "+" + hex.EncodeToString(sum[:])
+}
+
+// base is the account's path without its extension.
+func (a *Account) base() string { return strings.TrimSuffix(a.path, filepath.Ext(a.path)) }
+
+func sortAccounts(all []*Account) {
+	slices.SortStableFunc(all, func(a, b *Account) int {
+		if c := a.Start.Compare(b.Start); c != 0 && a.Boot != b.Boot {
+			return c
+		}
+		return cmp.Compare(a.StartBoot, b.StartBoot)
+	})
+}
+
+// bootID is the kernel's random id of this boot.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+}
+
+// bootTime is CLOCK_BOOTTIME in ns.
+func bootTime() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}
+
+// processStart is field 22 of /proc/PID/stat: the process's start in clock
+// ticks since boot, which with the boot id tells one life from the next.
+func processStart(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	s := string(b)
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(f) < 20 {
+		return 0, fmt.Errorf("read /proc/%d/stat: want 52 fields, have %d", pid, len(f)+2)
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}
+
+// write puts the account in place at once or not at all.
+func (a *Account) write(durable bool) error {
+	line, err := seal(a)
+	if err != nil {
+		return err
+	}
+	return writeFile(a.path, line, durable)
+}
+
+func writeFile(path string, data []byte, durable bool) error {
+	dir := filepath.Dir(path)
+	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
+	err := os.WriteFile(tmp, data, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			err = os.WriteFile(tmp, data, 0o600)
+		}
+	}
+	if err == nil && durable {
+		err = syncFile(tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil && durable {
+		err = errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	}
+	if err != nil {
+		os.Remove(tmp)
+	}
+	return err
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func readAccount(path string) (*Account, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	line, err := verify(b)
+	if err != nil {
+		return nil, fmt.Errorf("read account %q: %w", path, err)
+	}
+	a := &Account{path: path}
+	if err := json.Unmarshal(line, a); err != nil {
+		return nil, fmt.Errorf("read account %q: %w", path, err)
+	}
+	if a.V < 1 || a.V > accountVersion {
+		return nil, fmt.Errorf("read account %q: %w: want %d, have %d", path, ErrVersion, accountVersion, a.V)
+	}
+	return a, nil
+}
+
+// Accounts lists the open accounts; those that cannot be read come as errors,
+// joined, beside the others.
+func Accounts(d Dirs) ([]*Account, error) {
+	ids, err := os.ReadDir(openDir(d))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	var all []*Account
+	var errs []error
+	for _, id := range ids {
+		some, err := accountsOf(d, id.Name())
+		all = append(all, some...)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// accountsOf lists a container's accounts, oldest life first.
+func accountsOf(d Dirs, id string) ([]*Account, error) {
+	dir := filepath.Join(openDir(d), dirName(id))
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list accounts of %q: %w", id, err)
+	}
+	var all []*Account
+	var errs []error
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if ext != accountExt && ext != closingExt {
+			continue
+		}
+		a, err := readAccount(filepath.Join(dir, e.Name()))
+		switch {
+		case err == nil:
+			all = append(all, a)
+		case !errors.Is(err, fs.ErrNotExist): // gone: closed since it was listed
+			errs = append(errs, err)
+		}
+	}
+	sortAccounts(all)
+	return all, errors.Join(errs...)
+}

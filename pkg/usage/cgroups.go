@@ -1,0 +1,155 @@
+package usage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
+)
+
+// Cgroup is one of a container's cgroups: one in cgroup v2, one for each
+// controller's hierarchy in v1.
+type Cgroup struct {
+	Hierarchy   uint32 `json:"hierarchy"` // 0 in v2; /proc/PID/cgroup's first field
+	Controllers string `json:"controllers,omitempty"`
+	Dir         string `json:"dir"`
+	ID          uint64 `json:"id"` // of the directory, within its hierarchy
+}
+
+// has reports whether the hierarchy carries a v1 controller.
+func (c Cgroup) has(controller string) bool {
+	for name := range strings.SplitSeq(c.Controllers, ",") {
+		if name == controller {
+			return true
+		}
+	}
+	return false
+}
+
+// ErrNoCgroup says that a container has no cgroup of its own to count by.
+var ErrNoCgroup = errors.New("no cgroup of its own")
+
+// cgroupsOf lists the cgroups that are pid's container's own: neither a
+// hierarchy's root nor the cgroup that this process, run by the runtime, is
+// in itself (podman --cgroups=disabled). A cgroup that the runtime makes
+// below one named for the container (crun's "container") counts with it.
+func cgroupsOf(pid int, id string) ([]Cgroup, error) {
+	tree, err := cgroup.Find(cgroup.DefaultRoot)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := memberships("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	ours, err := memberships("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	var all []Cgroup
+	for _, m := range theirs {
+		where := ownPath(m.path, id)
+		if where == "/" || where == pathIn(ours, m.hierarchy) {
+			continue
+		}
+		dir := mountOf(tree, m)
+		if dir == "" {
+			continue
+		}
+		dir = filepath.Join(dir, where)
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) != nil {
+			continue // not mounted here, or in another cgroup namespace
+		}
+		all = append(all, Cgroup{Hierarchy: m.hierarchy, Controllers: m.controllers, Dir: dir, ID: st.Ino})
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("find cgroups of process %d: %w", pid, ErrNoCgroup)
+	}
+	return all, nil
+}
+
+// membership is a line of /proc/PID/cgroup.
+type membership struct {
+	hierarchy   uint32
+	controllers string
+	path        string
+}
+
+func memberships(name string) ([]membership, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	ms, err := parseMemberships(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return ms, nil
+}
+
+// parseMemberships reads proc_pid_cgroup(5): ID:CONTROLLERS:PATH.
+func parseMemberships(s string) ([]membership, error) {
+	var ms []membership
+	for line := range strings.Lines(s) {
+		line = strings.TrimSuffix(line, "\n")
+		id, rest, ok := strings.Cut(line, ":")
+		controllers, where, ok2 := strings.Cut(rest, ":")
+		n, err := strconv.ParseUint(id, 10, 32)
+		if !ok || !ok2 || err != nil || !strings.HasPrefix(where, "/") {
+			return nil, fmt.Errorf("want ID:CONTROLLERS:PATH, have %.200q", line)
+		}
+		if where != path.Clean(where) {
+			continue // outside of our own cgroup namespace
+		}
+		ms = append(ms, membership{uint32(n), controllers, where})
+	}
+	return ms, nil
+}
+
+func pathIn(ms []membership, hierarchy uint32) string {
+	for _, m := range ms {
+		if m.hierarchy == hierarchy {
+			return m.path
+		}
+	}
+	return ""
+}
+
+// ownPath is the topmost cgroup on the way to where that is named for the
+// container, or where itself.
+func ownPath(where, id string) string {
+	for i := 1; i <= len(where); i++ {
+		if i < len(where) && where[i] != '/' {
+			continue
+		}
+		if strings.Contains(path.Base(where[:i]), id) {
+			return where[:i]
+		}
+	}
+	return where
+}
+
+// mountOf is where a hierarchy is mounted; "" where it has no place that we know.
+func mountOf(tree cgroup.Tree, m membership) string {
+	if m.hierarchy == 0 {
+		return tree.Unified
+	}
+	if name, ok := strings.CutPrefix(m.controllers, "name="); ok {
+		return filepath.Join(tree.Root, name)
+	}
+	for name := range strings.SplitSeq(m.controllers, ",") { // mounted as cpu,cpuacct, with links cpu and cpuacct
+		dir := filepath.Join(tree.Root, name)
+		if _, err := os.Stat(dir); err == nil {
+			return dir
+		}
+	}
+	return ""
+}

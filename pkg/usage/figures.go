@@ -1,0 +1,216 @@
+package usage
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// figures is what is known of a life's use, and how.
+type figures struct {
+	entry
+	counted bool   // the programs counted this life
+	end     uint64 // CLOCK_BOOTTIME of its last exit, 0 if not known
+	io      []IO
+	files   fileReadings
+	left    uint64
+	alive   bool // a cgroup of it is still there
+}
+
+// fileReadings is what a live cgroup's files say.
+type fileReadings struct {
+	cpu               *cpuTimes
+	memory, oom, pids *uint64
+}
+
+// figures reads the programs' maps and, for cgroups that are still there, their files.
+func (a *Account) figures(d Dirs) figures {
+	var f figures
+	if boot, err := bootID(); err != nil || boot != a.Boot {
+		return f // the figures went with that boot
+	}
+	if e, ok := lookup(d, a.Token); ok {
+		f.entry, f.counted, f.end = *e, true, e.end()
+		f.io, _ = ioOf(d, a.Token)
+	}
+	for _, c := range a.Cgroups {
+		f.read(c)
+	}
+	return f
+}
+
+// read adds what a cgroup's files say.
+func (f *figures) read(c Cgroup) {
+	procs, err := os.ReadFile(filepath.Join(c.Dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	f.alive = true
+	f.left = max(f.left, uint64(strings.Count(string(procs), "\n")))
+	number := func(file string) *uint64 {
+		b, err := os.ReadFile(filepath.Join(c.Dir, file))
+		if err != nil {
+			return nil
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+		if err != nil {
+			return nil
+		}
+		return &n
+	}
+	field := func(file, name string, scale uint64) *uint64 {
+		b, err := os.ReadFile(filepath.Join(c.Dir, file))
+		if err != nil {
+			return nil
+		}
+		for line := range strings.Lines(string(b)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if n, err := strconv.ParseUint(value, 10, 64); key == name && err == nil {
+				n *= scale
+				return &n
+			}
+		}
+		return nil
+	}
+	val := func(p *uint64) uint64 {
+		if p == nil {
+			return 0
+		}
+		return *p
+	}
+	set := func(to **uint64, v *uint64) {
+		if v != nil {
+			*to = v
+		}
+	}
+	if c.Hierarchy == 0 {
+		if ns := field("cpu.stat", "usage_usec", 1000); ns != nil && f.files.cpu == nil {
+			f.files.cpu = &cpuTimes{*ns, val(field("cpu.stat", "user_usec", 1000)), val(field("cpu.stat", "system_usec", 1000))}
+		}
+		set(&f.files.memory, number("memory.peak"))
+		set(&f.files.oom, field("memory.events", "oom_kill", 1))
+		set(&f.files.pids, number("pids.peak"))
+		return
+	}
+	if c.has("cpuacct") {
+		if ns := number("cpuacct.usage"); ns != nil {
+			f.files.cpu = &cpuTimes{*ns, val(field("cpuacct.stat", "user", 1)), val(field("cpuacct.stat", "system", 1))}
+		}
+	}
+	if c.has("memory") {
+		set(&f.files.memory, number("memory.max_usage_in_bytes"))
+		set(&f.files.oom, field("memory.oom_control", "oom_kill", 1))
+	}
+	if c.has("pids") {
+		set(&f.files.pids, number("pids.peak"))
+	}
+}
+
+// cpu is the total, the share that the runtime's own init used before it
+// became the user's process, and how they were had.
+func (f *figures) cpu() (total, base cpuTimes, how string) {
+	i := -1
+	switch {
+	case f.Flags&hasCPUv1 != 0: // v1's own figure holds every cgroup below it
+		i = 1
+		total = f.CPU[1]
+	case f.Flags&hasCPUv2 != 0:
+		i = 0
+		total = f.CPU[0].plus(f.Nested[0])
+	}
+	how = Exact
+	if i < 0 && f.files.cpu != nil {
+		total, how = *f.files.cpu, LastSample
+		i = 0
+		if f.Base[1].NS != 0 {
+			i = 1
+		}
+		if f.left == 0 {
+			how = Exact
+		}
+	}
+	if i < 0 {
+		return total, base, Absent
+	}
+	if f.Flags&hasBase != 0 {
+		base = f.Base[i]
+	}
+	return total, base, how
+}
+
+func (a cpuTimes) plus(b cpuTimes) cpuTimes {
+	return cpuTimes{a.NS + b.NS, a.User + b.User, a.System + b.System}
+}
+
+func (a cpuTimes) minus(b cpuTimes) cpuTimes {
+	return cpuTimes{sub(a.NS, b.NS), sub(a.User, b.User), sub(a.System, b.System)}
+}
+
+func sub(a, b uint64) uint64 { return a - min(a, b) }
+
+// split divides the exact total by the sampled ratio, as the kernel does for
+// cpu.stat.
+func (a cpuTimes) split() (user, system uint64) {
+	sampled := a.User + a.System
+	if sampled == 0 {
+		return a.NS, 0
+	}
+	user = uint64(float64(a.NS) * (float64(a.User) / float64(sampled)))
+	return min(user, a.NS), a.NS - min(user, a.NS)
+}
+
+// fill writes the figures into a receipt.
+func (f *figures) fill(r *Receipt) {
+	total, base, how := f.cpu()
+	r.How.CPU = how
+	if how != Absent {
+		user, system := total.minus(base).split()
+		raw := total.NS
+		r.CPUUser, r.CPUSystem, r.CPURaw = &user, &system, &raw
+		if f.Flags&hasBase == 0 {
+			r.note("cpu includes the runtime's own init")
+		}
+	}
+	sampled := Exact
+	if f.alive && f.left > 0 {
+		sampled = LastSample
+	}
+	switch {
+	case f.Flags&hasMemory != 0:
+		peak, kills := f.MemoryPages*uint64(os.Getpagesize()), f.OOMKills
+		r.MemoryPeak, r.OOMKills, r.How.Memory = &peak, &kills, Exact
+	case f.files.memory != nil:
+		r.MemoryPeak, r.OOMKills, r.How.Memory = f.files.memory, f.files.oom, sampled
+	}
+	switch {
+	case f.Flags&hasPids != 0:
+		peak := f.PidsPeak
+		r.PidsPeak, r.How.Pids = &peak, Exact
+	case f.files.pids != nil:
+		r.PidsPeak, r.How.Pids = f.files.pids, sampled
+	}
+	if f.counted {
+		rd, wr := f.ReadBytes, f.WriteBytes
+		r.IO, r.TaskRead, r.TaskWrite, r.How.IO = f.io, &rd, &wr, sampled
+		if f.alive {
+			left := f.left
+			r.Leftovers = &left
+		} else {
+			var none uint64
+			r.Leftovers = &none
+		}
+	}
+	if f.Flags&hasExit != 0 {
+		code := exitCode(f.ExitCode)
+		r.Exit, r.How.Exit = &code, Exact
+	}
+}
+
+// exitCode is a status as wait(2) has it, in a shell's terms.
+func exitCode(status uint32) int {
+	if sig := status & 0x7f; sig != 0 {
+		return 128 + int(sig)
+	}
+	return int(status >> 8 & 0xff)
+}

@@ -1,0 +1,176 @@
+package usage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Swept is what GC did.
+type Swept struct {
+	Closed  []Receipt // accounts that nobody closed
+	Bad     []string  // accounts that cannot be read, set aside as FILE.bad
+	Entries int       // map entries without an account
+	Expired int       // files of the ledger beyond retention
+}
+
+// Policy of a sweep.
+type Sweep struct {
+	Grace time.Duration // leave a container that died less than this ago to its poststop
+	Keep  time.Duration // retention of the ledger; 0 keeps all
+}
+
+// GC closes the accounts of containers that are gone, once each, folds in
+// receipts that waited, and removes what is left over. It goes on past an
+// account that fails; the error joins them all.
+func GC(d Dirs, s Sweep) (Swept, error) {
+	var done Swept
+	var errs []error
+	if err := FoldIn(d); err != nil {
+		errs = append(errs, err)
+	}
+	bad, err := setBadAside(d)
+	done.Bad = bad
+	errs = append(errs, err)
+	accounts, err := Accounts(d)
+	errs = append(errs, err)
+	boot, err := bootID()
+	if err != nil {
+		return done, errors.Join(append(errs, err)...)
+	}
+	for _, a := range accounts {
+		if !a.dead(d, boot, s.Grace) {
+			continue
+		}
+		r, err := a.close(d, Closing{ID: a.ID, Life: a.Life, By: "gc"})
+		switch {
+		case errors.Is(err, ErrClosed):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("close account of %q: %w", a.ID, err))
+		default:
+			done.Closed = append(done.Closed, r)
+		}
+	}
+	n, err := sweepMaps(d)
+	done.Entries = n
+	errs = append(errs, err)
+	done.Expired, err = OpenLedger(d).Expire(s.Keep)
+	return done, errors.Join(append(errs, err)...)
+}
+
+// dead reports whether the life is over: another boot's, or its init and all
+// its cgroups are gone.
+func (a *Account) dead(d Dirs, boot string, grace time.Duration) bool {
+	if a.Boot != boot {
+		return true
+	}
+	if a.Pid > 0 {
+		start, err := processStart(a.Pid)
+		if err == nil && a.Life == life(a.ID, boot, start) {
+			return false
+		}
+	}
+	for _, c := range a.Cgroups {
+		if _, err := os.Lstat(c.Dir); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	last := a.StartBoot
+	if f, ok := lookup(d, a.Token); ok {
+		last = max(last, f.end())
+	}
+	return time.Duration(bootTime()-min(bootTime(), last)) >= grace
+}
+
+// setBadAside renames accounts that cannot be read, so that they are reported
+// once. One that a newer version wrote is left alone.
+func setBadAside(d Dirs) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(globEscape(openDir(d)), "*", "*"))
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	var bad []string
+	var errs []error
+	for _, name := range files {
+		if ext := filepath.Ext(name); ext != accountExt && ext != closingExt {
+			continue
+		}
+		_, err := readAccount(name)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrVersion) {
+			continue
+		}
+		if err := os.Rename(name, name+badExt); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		bad = append(bad, name+badExt)
+	}
+	return bad, errors.Join(errs...)
+}
+
+func globEscape(s string) string {
+	var b bytes.Buffer
+	for _, c := range []byte(s) {
+		if bytes.IndexByte([]byte(`\*?[`), c) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
+
+// receiptedLives marks those of want that the ledger has, of its files from
+// the day of start on.
+func receiptedLives(d Dirs, want map[string]bool, start time.Time) (map[string]bool, error) {
+	l := OpenLedger(d)
+	days, err := l.Days()
+	if err != nil {
+		return want, err
+	}
+	for _, day := range days {
+		if day.AddDate(0, 0, 2).Before(start) {
+			continue
+		}
+		f, err := os.Open(l.Path(day))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return want, fmt.Errorf("search ledger: %w", err)
+		}
+		err = eachLine(f, func(line []byte, whole bool) error {
+			if _, err := verify(line); err != nil {
+				return nil
+			}
+			if life, ok := lifeOf(line); ok && whole {
+				if _, asked := want[string(life)]; asked {
+					want[string(life)] = true
+				}
+			}
+			return nil
+		})
+		if err = errors.Join(err, f.Close()); err != nil {
+			return want, err
+		}
+	}
+	return want, nil
+}
+
+// lifeOf is a line's life, read without decoding the line: our lines begin
+// with {"v":N,"life":"…", and a life holds nothing that JSON escapes.
+func lifeOf(line []byte) ([]byte, bool) {
+	const head = `{"v":1,"life":"`
+	if !bytes.HasPrefix(line, []byte(head)) {
+		return nil, false
+	}
+	rest := line[len(head):]
+	i := bytes.IndexByte(rest, '"')
+	if i < 0 {
+		return nil, false
+	}
+	return rest[:i], true
+}

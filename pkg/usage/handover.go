@@ -1,0 +1,141 @@
+package usage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// reading is one line of an account's .net file.
+type reading struct {
+	V     int       `json:"v"`
+	Port  uint64    `json:"port"`
+	Since time.Time `json:"since,omitzero"`
+	Net   Net       `json:"net"`
+}
+
+// HandOver adds an interface's final counters to the open account of the
+// container. A sandbox, which has no account, gets a receipt of kind pod at
+// once. Without either (the container was never started, or its account could
+// not be opened) it returns ErrNoAccount.
+func HandOver(d Dirs, r NetReading) error {
+	fail := func(err error) error {
+		return fmt.Errorf("hand over bytes of %q on %q: %w", r.IfName, r.ID, err)
+	}
+	if err := validID(r.ID); err != nil {
+		return fail(err)
+	}
+	r.Counters.Network, r.Counters.IfName = r.Network, r.IfName
+	if r.Counters.Layer == 0 {
+		r.Counters.Layer = 2
+	}
+	a, err := find(d, r.ID, r.Life)
+	if errors.Is(err, ErrNoAccount) && r.Kind == KindPod {
+		err = podReceipt(d, r)
+		if err == nil {
+			return nil
+		}
+		return fail(err)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	line, err := seal(reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters})
+	if err != nil {
+		return fail(err)
+	}
+	f, err := os.OpenFile(a.base()+netExt, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fail(err)
+	}
+	_, err = f.Write(line)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// podReceipt is the receipt of a sandbox's network.
+func podReceipt(d Dirs, r NetReading) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if r.Since.IsZero() {
+		return errors.New("want the time the interface was attached, have none")
+	}
+	end := time.Now()
+	rec := Receipt{
+		V: Version, Life: life(r.ID, boot, uint64(r.Since.UnixNano())) + "/" + r.IfName,
+		Tenant: r.Tenant, Kind: KindPod, ID: r.ID, Name: r.Name, Pod: r.Pod, Engine: r.Engine,
+		Start: r.Since, End: later(end, r.Since), Net: []Net{r.Counters},
+		How: How{CPU: Absent, Memory: Absent, Pids: Absent, IO: Absent, Net: Exact, Disk: Absent, Exit: Absent},
+	}
+	return file(d, rec)
+}
+
+// readings are what was handed over, one per attachment of an interface: a
+// reading handed over twice counts once, with its larger figures.
+func readings(base string) (nets []Net, torn int, err error) {
+	f, err := os.Open(base + netExt)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	type key struct {
+		network, ifname string
+		port            uint64
+	}
+	at := map[key]int{}
+	err = eachLine(f, func(line []byte, whole bool) error {
+		var r reading
+		line, err := verify(line)
+		if err != nil || json.Unmarshal(line, &r) != nil {
+			torn++
+			return nil
+		}
+		k := key{r.Net.Network, r.Net.IfName, r.Port}
+		if i, ok := at[k]; !ok {
+			at[k] = len(nets)
+			nets = append(nets, r.Net)
+		} else if r.Net.InPackets+r.Net.OutPackets >= nets[i].InPackets+nets[i].OutPackets {
+			nets[i] = r.Net
+		}
+		return nil
+	})
+	return nets, torn, err
+}
+
+// find is the open account of a life; of the last life of id if life is "".
+func find(d Dirs, id, life string) (*Account, error) {
+	if life != "" {
+		base := filepath.Join(openDir(d), dirName(id), lifeName(life))
+		for _, ext := range []string{accountExt, closingExt} {
+			a, err := readAccount(base + ext)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return a, err
+			}
+		}
+		return nil, ErrNoAccount
+	}
+	all, err := accountsOf(d, id)
+	if len(all) > 0 {
+		return all[len(all)-1], nil
+	}
+	return nil, errors.Join(ErrNoAccount, err)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
