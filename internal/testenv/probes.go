@@ -45,11 +45,12 @@ var (
 	Containerd  = Feature{"Containerd", func() error { return errors.Join(probeCommand("containerd"), probeCommand("ctr")) }}
 	CRIO        = Feature{"CRIO", func() error { return probeCommand("crio") }}
 	Netfilter   = Feature{"Netfilter", func() error { return probeCommand("nft") }}
+	Guest       = Feature{"Guest", probeGuest}
 )
 
 func plain() []Feature {
 	return []Feature{Root, NetNS, MountNS, UserNS, CgroupV1, CgroupV2, Hybrid, Cgroup2Tree, SELinux, AppArmor, BPF, BTF, BPFLSM, IFB, IPv6,
-		Loop, Systemd, Resource, Podman, PodmanCNI, Netavark, CNIPlugins, Runc, Crun, Containerd, CRIO, Netfilter}
+		Loop, Systemd, Resource, Podman, PodmanCNI, Netavark, CNIPlugins, Runc, Crun, Containerd, CRIO, Netfilter, Guest}
 }
 
 var parameterized = map[string]func(string) Feature{
@@ -250,6 +251,14 @@ func probeBPFLSM() error {
 func probeSystemd() error {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return errors.New("systemd is not running this machine (no /run/systemd/system)")
+	}
+	return nil
+}
+
+// probeGuest: tests that change the machine they run on are for the throw-away guest of tests/vm alone.
+func probeGuest() error {
+	if os.Getenv("BULKHEAD_GUEST") == "" {
+		return errors.New("not in the throw-away guest (make test-vm)")
 	}
 	return nil
 }
