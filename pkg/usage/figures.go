@@ -123,7 +123,7 @@ func (f *figures) cpu() (total, base cpuTimes, how string) {
 	if i < 0 && f.files.cpu != nil {
 		total, how = *f.files.cpu, LastSample
 		i = 0
-		if f.Base[1].NS != 0 {
+		if f.Flags&hasBaseV1 != 0 {
 			i = 1
 		}
 		if f.left == 0 {
@@ -133,7 +133,7 @@ func (f *figures) cpu() (total, base cpuTimes, how string) {
 	if i < 0 {
 		return total, base, Absent
 	}
-	if f.Flags&hasBase != 0 {
+	if f.Flags&[2]uint32{hasBaseV2, hasBaseV1}[i] != 0 {
 		base = f.Base[i]
 	}
 	return total, base, how
@@ -168,7 +168,7 @@ func (f *figures) fill(r *Receipt) {
 		user, system := total.minus(base).split()
 		raw := total.NS
 		r.CPUUser, r.CPUSystem, r.CPURaw = &user, &system, &raw
-		if f.Flags&hasBase == 0 {
+		if f.Flags&(hasBaseV1|hasBaseV2) == 0 {
 			r.note("cpu includes the runtime's own init")
 		}
 	}

@@ -34,7 +34,8 @@ const (
 	hasMemory
 	hasPids
 	hasExit
-	hasBase
+	hasBaseV2
+	hasBaseV1
 )
 
 type entry struct {

@@ -1,0 +1,681 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0
+//
+// account: what each registered container used, exact and without a daemon.
+//
+// The kernel keeps the figures itself, per cgroup; they are lost when the runtime removes the cgroup, before any hook
+// can read them. So they are read here, at that very moment: nobody is left in the cgroup then, and the cgroup
+// core's mutex is held. What the kernel does not keep per cgroup in every layout (bytes to and from devices in v1,
+// what tasks dirtied, the exit status) is added up as it happens.
+//
+// A cgroup is known by its hierarchy and its id there, so that v1, hybrid and v2 are one mechanism: a container
+// is registered under each cgroup that it has, and an event is charged to the registered ancestors of the
+// cgroup that it happened in.
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+
+#define MAX_DEPTH 32
+#define MAX_CPUS 1024
+#define MAX_CONTAINERS 65536
+
+// The kernel's own structures, as far as they are read; relocated to the running kernel's at load.
+#define KERNEL __attribute__((preserve_access_index))
+
+typedef struct {
+	int counter;
+} KERNEL atomic_t;
+
+typedef struct {
+	__s64 counter;
+} KERNEL atomic64_t;
+
+struct kernfs_node {
+	__u64 id;
+} KERNEL;
+
+struct cgroup_root {
+	int hierarchy_id;
+} KERNEL;
+
+struct task_cputime {
+	__u64 stime;
+	__u64 utime;
+	unsigned long long sum_exec_runtime;
+} KERNEL;
+
+struct cgroup_base_stat {
+	struct task_cputime cputime;
+} KERNEL;
+
+struct cgroup_rstat_base_cpu { // Linux 6.16
+	struct cgroup_base_stat bstat;
+} KERNEL;
+
+struct cgroup_rstat_cpu___before { // until 6.15
+	struct cgroup_base_stat bstat;
+} KERNEL;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+} KERNEL;
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup_subsys_state *subsys[16];
+	struct cgroup_root *root;
+	struct cgroup_rstat_base_cpu *rstat_base_cpu;
+	struct cgroup *ancestors[]; // Linux 6.1
+} KERNEL;
+
+struct cgroup___before {
+	struct cgroup_rstat_cpu___before *rstat_cpu;
+} KERNEL;
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[16];
+	struct cgroup *dfl_cgrp;
+} KERNEL;
+
+enum cgroup_subsys_id {
+	cpuacct_cgrp_id,
+	memory_cgrp_id,
+	pids_cgrp_id,
+};
+
+struct cpuacct {
+	struct cgroup_subsys_state css;
+	__u64 *cpuusage;
+	struct kernel_cpustat *cpustat;
+} KERNEL;
+
+enum cpu_usage_stat {
+	CPUTIME_USER,
+	CPUTIME_NICE,
+	CPUTIME_SYSTEM,
+	CPUTIME_SOFTIRQ,
+	CPUTIME_IRQ,
+};
+
+struct page_counter {
+	unsigned long watermark;
+} KERNEL;
+
+enum memcg_memory_event {
+	MEMCG_OOM_KILL = 4,
+};
+
+struct mem_cgroup {
+	struct page_counter memory;
+	atomic64_t memory_events[16];
+} KERNEL;
+
+struct pids_cgroup {
+	atomic64_t counter;
+	__s64 watermark; // Linux 6.11
+} KERNEL;
+
+struct task_io_accounting {
+	__u64 read_bytes;
+	__u64 write_bytes;
+	__u64 cancelled_write_bytes;
+} KERNEL;
+
+struct signal_struct {
+	atomic_t live;
+	unsigned int flags;
+	int group_exit_code;
+} KERNEL;
+
+struct task_struct {
+	struct css_set *cgroups;
+	int tgid;
+	int exit_code;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	struct task_io_accounting ioac;
+} KERNEL;
+
+struct gendisk {
+	int major;
+	int first_minor;
+} KERNEL;
+
+struct block_device {
+	struct gendisk *bd_disk;
+} KERNEL;
+
+struct blkcg {
+	struct cgroup_subsys_state css;
+} KERNEL;
+
+struct blkcg_gq {
+	struct blkcg *blkcg;
+} KERNEL;
+
+struct bvec_iter {
+	unsigned int bi_size;
+} KERNEL;
+
+struct bio {
+	struct block_device *bi_bdev;
+	unsigned int bi_opf;
+	struct bvec_iter bi_iter;
+	struct blkcg_gq *bi_blkg;
+} KERNEL;
+
+struct bpf_array {
+	char value[0];
+} KERNEL;
+
+#define SIGNAL_GROUP_EXIT 4
+#define REQ_OP_MASK 0xff
+#define REQ_OP_WRITE_BIT 1
+#define REQ_OP_DISCARD 3
+
+// What user space reads; pkg/usage/maps.go has the same layout.
+struct cgroup_key {
+	__u32 hierarchy; // 0 is cgroup v2
+	__u32 pad;
+	__u64 id;
+};
+
+struct cpu {
+	__u64 ns;
+	__u64 user; // ticks in ns: only the ratio of these two is of use
+	__u64 system;
+};
+
+#define HAS_CPU_V2 1
+#define HAS_CPU_V1 2
+#define HAS_MEMORY 4
+#define HAS_PIDS 8
+#define HAS_EXIT 16
+#define HAS_BASE_V2 32
+#define HAS_BASE_V1 64
+
+struct account {
+	__u32 init; // pid of the container's init in the host's pid namespace, set by user space
+	__u32 flags;
+	__u64 token;
+	struct cpu cpu[2];    // v2, v1: of the registered cgroup, when it was removed
+	struct cpu nested[2]; // v2: of cgroups below it, as they were removed; v1's own figure includes them
+	struct cpu base[2];   // when the container's init became the user's process
+	__u64 memory_pages;   // highest watermark
+	__u64 oom_kills;
+	__u64 pids_peak;
+	__u64 read_bytes; // by tasks that exited: what they caused to be read and written
+	__u64 write_bytes;
+	__u64 tasks;     // threads that exited
+	__u64 last_exit; // CLOCK_BOOTTIME
+	__u64 removed;   // when the last of its cgroups was removed
+	__u32 exit_code; // as wait(2) has it
+	__u32 pad;
+};
+
+struct io_key {
+	__u64 token;
+	__u32 major;
+	__u32 minor;
+};
+
+struct io {
+	__u64 read_bytes;
+	__u64 write_bytes;
+	__u64 reads;
+	__u64 writes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8 * MAX_CONTAINERS);
+	__type(key, struct cgroup_key);
+	__type(value, __u64); // token
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_CONTAINERS);
+	__type(key, __u64); // token: one life
+	__type(value, struct account);
+} accounts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4 * MAX_CONTAINERS);
+	__type(key, struct io_key);
+	__type(value, struct io);
+} io SEC(".maps");
+
+// Which version of these programs counts: an upgrade attaches the new ones, then writes their number here.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} active SEC(".maps");
+
+// Its addresses tell where each CPU's part of a per-CPU allocation lies.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} ruler SEC(".maps");
+
+const volatile __u32 generation = 1;
+
+static __always_inline int inactive(void)
+{
+	__u32 zero = 0, *now = bpf_map_lookup_elem(&active, &zero);
+
+	return !now || *now != generation;
+}
+
+// A pointer as a number: through memory, as the verifier lets no arithmetic on it pass.
+static __always_inline __u64 number(const void *p)
+{
+	const void *slot = p;
+	__u64 n = 0;
+
+	bpf_probe_read_kernel(&n, sizeof(n), &slot);
+	return n;
+}
+
+// Sum over all CPUs of the __u64 at a per-CPU address. bpf_per_cpu_ptr() wants a typed per-CPU pointer, which
+// gcc's BTF does not have, and __per_cpu_offset is in no kallsyms without KALLSYMS_ALL; but a map of our own
+// has both a per-CPU address and each CPU's real one, and their difference is the CPU's offset for all.
+__attribute__((noinline)) __u64 percpu_sum(__u64 addr)
+{
+	__u64 sum = 0, origin = 0, part;
+	__u32 zero = 0, cpu;
+	__u64 map = number(&ruler);
+	void *mine;
+
+	if (!addr)
+		return 0;
+	if (bpf_probe_read_kernel(&origin, sizeof(origin), (void *)(map + bpf_core_field_offset(struct bpf_array, value))))
+		return 0;
+	for (cpu = 0; cpu < MAX_CPUS; cpu++) {
+		mine = bpf_map_lookup_percpu_elem(&ruler, &zero, cpu);
+		if (!mine)
+			break;
+		part = 0;
+		bpf_probe_read_kernel(&part, sizeof(part), (void *)(addr + number(mine) - origin));
+		sum += part;
+	}
+	return sum;
+}
+
+static __always_inline int cpu_v1(struct cgroup *cg, struct cpu *out)
+{
+	struct cgroup_subsys_state *css = 0;
+	struct cpuacct *ca;
+	__u64 stat, user, nice, system, irq, softirq;
+
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id))
+		return 0;
+	bpf_core_read(&css, sizeof(css), &cg->subsys[bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id)]);
+	if (!css)
+		return 0;
+	ca = (void *)css - bpf_core_field_offset(struct cpuacct, css);
+	out->ns = percpu_sum((__u64)BPF_CORE_READ(ca, cpuusage));
+	stat = (__u64)BPF_CORE_READ(ca, cpustat);
+	user = percpu_sum(stat + 8 * bpf_core_enum_value(enum cpu_usage_stat, CPUTIME_USER));
+	nice = percpu_sum(stat + 8 * bpf_core_enum_value(enum cpu_usage_stat, CPUTIME_NICE));
+	system = percpu_sum(stat + 8 * bpf_core_enum_value(enum cpu_usage_stat, CPUTIME_SYSTEM));
+	irq = percpu_sum(stat + 8 * bpf_core_enum_value(enum cpu_usage_stat, CPUTIME_IRQ));
+	softirq = percpu_sum(stat + 8 * bpf_core_enum_value(enum cpu_usage_stat, CPUTIME_SOFTIRQ));
+	out->user = user + nice;
+	out->system = system + irq + softirq;
+	return 1;
+}
+
+static __always_inline int cpu_v2(struct cgroup *cg, struct cpu *out)
+{
+	struct cgroup___before *old = (void *)cg;
+	__u64 base;
+
+	if (bpf_core_field_exists(cg->rstat_base_cpu))
+		base = (__u64)BPF_CORE_READ(cg, rstat_base_cpu) + bpf_core_field_offset(struct cgroup_rstat_base_cpu, bstat);
+	else
+		base = (__u64)BPF_CORE_READ(old, rstat_cpu) + bpf_core_field_offset(struct cgroup_rstat_cpu___before, bstat);
+	base += bpf_core_field_offset(struct cgroup_base_stat, cputime);
+	out->ns = percpu_sum(base + bpf_core_field_offset(struct task_cputime, sum_exec_runtime));
+	out->user = percpu_sum(base + bpf_core_field_offset(struct task_cputime, utime));
+	out->system = percpu_sum(base + bpf_core_field_offset(struct task_cputime, stime));
+	return 1;
+}
+
+static __always_inline void charge_cpu(struct cpu *to, const struct cpu *c)
+{
+	__sync_fetch_and_add(&to->ns, c->ns);
+	__sync_fetch_and_add(&to->user, c->user);
+	__sync_fetch_and_add(&to->system, c->system);
+}
+
+static __always_inline void raise(__u64 *to, __u64 v)
+{
+	if (v > *to) // a race of two exits loses at worst the lower of two equal peaks
+		*to = v;
+}
+
+static __always_inline struct cgroup_subsys_state *subsys(struct cgroup *cg, __u32 id)
+{
+	struct cgroup_subsys_state *css = 0;
+
+	bpf_core_read(&css, sizeof(css), &cg->subsys[id & 15]);
+	return css;
+}
+
+// What the controllers on this cgroup say of its highest use.
+static __always_inline void peaks(struct cgroup *cg, struct account *a)
+{
+	struct cgroup_subsys_state *css;
+	struct mem_cgroup *m;
+	struct pids_cgroup *p;
+	__s64 n = 0;
+
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id) &&
+	    (css = subsys(cg, bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)))) {
+		m = (void *)css; // css is the first member of a controller's state, here and below
+		raise(&a->memory_pages, BPF_CORE_READ(m, memory.watermark));
+		bpf_core_read(&n, sizeof(n), &m->memory_events[bpf_core_enum_value(enum memcg_memory_event, MEMCG_OOM_KILL)]);
+		raise(&a->oom_kills, n);
+		__sync_fetch_and_or(&a->flags, HAS_MEMORY);
+	}
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id) &&
+	    (css = subsys(cg, bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id)))) {
+		p = (void *)css;
+		if (bpf_core_field_exists(p->watermark)) {
+			raise(&a->pids_peak, BPF_CORE_READ(p, watermark));
+			__sync_fetch_and_or(&a->flags, HAS_PIDS);
+		}
+	}
+}
+
+// The account that cgroup cg itself is registered for.
+static __always_inline struct account *account_of(struct cgroup *cg)
+{
+	struct cgroup_key key = {};
+	__u64 *token;
+
+	key.hierarchy = BPF_CORE_READ(cg, root, hierarchy_id);
+	key.id = BPF_CORE_READ(cg, kn, id);
+	token = bpf_map_lookup_elem(&cgroups, &key);
+	return token ? bpf_map_lookup_elem(&accounts, token) : 0;
+}
+
+static __always_inline struct cgroup *ancestor(struct cgroup *cg, int level)
+{
+	struct cgroup *up = 0;
+
+	bpf_core_read(&up, sizeof(up), &cg->ancestors[level & (MAX_DEPTH - 1)]);
+	return up;
+}
+
+static __always_inline int depth(struct cgroup *cg)
+{
+	int level = BPF_CORE_READ(cg, level);
+
+	return level < MAX_DEPTH ? level : MAX_DEPTH - 1;
+}
+
+// A task's cgroup in the v1 hierarchy of a controller, unless that is its root or the controller is in v2.
+static __always_inline struct cgroup *v1_of(struct css_set *set, int ssid)
+{
+	struct cgroup_subsys_state *css = 0;
+	struct cgroup *cg;
+
+	bpf_core_read(&css, sizeof(css), &set->subsys[ssid & 15]);
+	if (!css)
+		return 0;
+	cg = BPF_CORE_READ(css, cgroup);
+	if (!cg || BPF_CORE_READ(cg, level) < 1 || BPF_CORE_READ(cg, root, hierarchy_id) == 0)
+		return 0;
+	return cg;
+}
+
+// The first of those that count something in which the task is not in the root.
+static __always_inline struct cgroup *v1_cgroup(struct css_set *set)
+{
+	struct cgroup *cg = 0;
+
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id))
+		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
+	if (!cg && bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
+		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id));
+	if (!cg && bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id));
+	return cg;
+}
+
+static __always_inline void task_exits(struct account *a, struct task_struct *task)
+{
+	struct signal_struct *sig = BPF_CORE_READ(task, signal);
+	__u32 code;
+
+	__sync_fetch_and_add(&a->read_bytes, BPF_CORE_READ(task, ioac.read_bytes));
+	__sync_fetch_and_add(&a->write_bytes, BPF_CORE_READ(task, ioac.write_bytes));
+	__sync_fetch_and_add(&a->tasks, 1);
+	a->last_exit = bpf_ktime_get_boot_ns();
+	if (a->init != BPF_CORE_READ(task, tgid) || BPF_CORE_READ(sig, live.counter) != 0)
+		return;
+	// What wait(2) will say: the group's code, or the first thread's own.
+	if (BPF_CORE_READ(sig, flags) & SIGNAL_GROUP_EXIT)
+		code = BPF_CORE_READ(sig, group_exit_code);
+	else
+		code = BPF_CORE_READ(task, group_leader, exit_code);
+	a->exit_code = code;
+	__sync_fetch_and_or(&a->flags, HAS_EXIT);
+}
+
+// How many tasks there are is greatest just before one exits; kernels before 6.11 keep no watermark.
+static __always_inline void sample_pids(struct account *a, struct css_set *set)
+{
+	struct cgroup_subsys_state *css = 0;
+	struct pids_cgroup *p;
+
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
+		return;
+	bpf_core_read(&css, sizeof(css), &set->subsys[bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id) & 15]);
+	p = (void *)css;
+	if (!p || bpf_core_field_exists(p->watermark))
+		return;
+	raise(&a->pids_peak, BPF_CORE_READ(p, counter.counter));
+}
+
+// Charges an exit to every registered ancestor in one hierarchy; says how many there were.
+__attribute__((noinline)) int charge_exit(__u64 cgp, __u64 taskp)
+{
+	struct cgroup *cg = (void *)cgp;
+	struct task_struct *task = (void *)taskp;
+	struct account *a;
+	int level, charged = 0;
+
+	level = depth(cg);
+	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
+		a = account_of(ancestor(cg, level));
+		if (!a)
+			continue;
+		task_exits(a, task);
+		sample_pids(a, BPF_CORE_READ(task, cgroups));
+		charged++;
+	}
+	return charged;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(account_exit, struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup *cg;
+
+	if (inactive())
+		return 0;
+	if (charge_exit((__u64)BPF_CORE_READ(set, dfl_cgrp), number(task)))
+		return 0;
+	cg = v1_cgroup(set);
+	if (cg)
+		charge_exit((__u64)cg, number(task));
+	return 0;
+}
+
+// Notes what the runtime's own init has used by the time that it becomes the user's process.
+__attribute__((noinline)) int set_base(__u64 cgp, __u32 tgid, __u32 which)
+{
+	struct cgroup *cg = (void *)cgp, *up;
+	__u32 flag = which ? HAS_BASE_V1 : HAS_BASE_V2;
+	struct cpu now = {};
+	struct account *a;
+	int level;
+
+	level = depth(cg);
+	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
+		up = ancestor(cg, level);
+		a = account_of(up);
+		if (!a || a->init != tgid)
+			continue;
+		if (a->flags & flag)
+			return 0;
+		if (which ? cpu_v1(up, &now) : cpu_v2(up, &now)) {
+			a->base[which & 1] = now;
+			__sync_fetch_and_or(&a->flags, flag);
+		}
+		return 0;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(account_exec, struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup *cg;
+
+	if (inactive())
+		return 0;
+	set_base((__u64)BPF_CORE_READ(set, dfl_cgrp), BPF_CORE_READ(task, tgid), 0);
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id)) {
+		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
+		if (cg)
+			set_base((__u64)cg, BPF_CORE_READ(task, tgid), 1);
+	}
+	return 0;
+}
+
+// A cgroup that goes below a registered one takes its CPU time with it, in v2: the kernel adds it to its
+// parent's own counters later, when nobody can read those any more.
+__attribute__((noinline)) int charge_nested(__u64 cgp, __u64 ns, __u64 user, __u64 system)
+{
+	struct cgroup *cg = (void *)cgp;
+	struct cpu c = {ns, user, system};
+	struct account *a;
+	int level;
+
+	level = depth(cg) - 1;
+	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
+		a = account_of(ancestor(cg, level));
+		if (a)
+			charge_cpu(&a->nested[0], &c);
+	}
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(account_rmdir, struct cgroup *cg)
+{
+	struct account *a;
+	struct cpu now = {};
+	int v2;
+
+	if (inactive())
+		return 0;
+	v2 = BPF_CORE_READ(cg, root, hierarchy_id) == 0;
+	a = account_of(cg);
+	if (v2 && (a || BPF_CORE_READ(cg, level) > 1)) {
+		cpu_v2(cg, &now);
+		if (BPF_CORE_READ(cg, level) > 1)
+			charge_nested(number(cg), now.ns, now.user, now.system);
+	}
+	if (!a)
+		return 0;
+	if (v2) {
+		a->cpu[0] = now;
+		__sync_fetch_and_or(&a->flags, HAS_CPU_V2);
+	} else if (cpu_v1(cg, &now)) {
+		a->cpu[1] = now;
+		__sync_fetch_and_or(&a->flags, HAS_CPU_V1);
+	}
+	peaks(cg, a);
+	a->removed = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+static __always_inline void charge_io(__u64 token, __u64 dev, __u32 op, __u32 bytes)
+{
+	struct io_key key = {.token = token, .major = dev >> 32, .minor = dev};
+	struct io fresh = {}, *v;
+
+	v = bpf_map_lookup_elem(&io, &key);
+	if (!v) {
+		bpf_map_update_elem(&io, &key, &fresh, BPF_NOEXIST);
+		v = bpf_map_lookup_elem(&io, &key);
+		if (!v)
+			return;
+	}
+	if (op & REQ_OP_WRITE_BIT) {
+		__sync_fetch_and_add(&v->write_bytes, bytes);
+		__sync_fetch_and_add(&v->writes, 1);
+	} else {
+		__sync_fetch_and_add(&v->read_bytes, bytes);
+		__sync_fetch_and_add(&v->reads, 1);
+	}
+}
+
+__attribute__((noinline)) int charge_bio(__u64 cgp, __u64 dev, __u32 op, __u32 bytes)
+{
+	struct cgroup *cg = (void *)cgp;
+	struct account *a;
+	int level;
+
+	level = depth(cg);
+	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
+		a = account_of(ancestor(cg, level));
+		if (a)
+			charge_io(a->token, dev, op, bytes);
+	}
+	return 0;
+}
+
+// What goes to and from devices, by the cgroup that the block layer charges it to: the submitter's, or for
+// buffered writes the owner of the page where the kernel knows it (v2). This is the place where the kernel
+// counts io.stat; v1 counts nothing itself unless a device has a throttle rule.
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(account_bio, struct bio *bio)
+{
+	__u32 op, bytes;
+	struct cgroup *cg;
+	__u64 dev;
+
+	if (inactive())
+		return 0;
+	bytes = BPF_CORE_READ(bio, bi_iter.bi_size);
+	op = BPF_CORE_READ(bio, bi_opf) & REQ_OP_MASK;
+	if (!bytes || op == REQ_OP_DISCARD)
+		return 0;
+	cg = BPF_CORE_READ(bio, bi_blkg, blkcg, css.cgroup);
+	if (!cg)
+		return 0;
+	dev = (__u64)(__u32)BPF_CORE_READ(bio, bi_bdev, bd_disk, major) << 32 | (__u32)BPF_CORE_READ(bio, bi_bdev, bd_disk, first_minor);
+	charge_bio((__u64)cg, dev, op, bytes);
+	return 0;
+}
+
+char _license[] SEC("license") = "GPL";

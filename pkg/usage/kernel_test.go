@@ -1,0 +1,361 @@
+package usage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/testenv"
+)
+
+const childVar = "BULKHEAD_USAGE_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVar) != "" {
+		child(os.Args[1:])
+		os.Exit(0)
+	}
+	testenv.Main(m)
+}
+
+// child is what runs in a test's container.
+func child(args []string) {
+	check := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(99)
+		}
+	}
+	number := func(i int) int {
+		n, err := strconv.Atoi(args[i])
+		check(err)
+		return n
+	}
+	self := func(args ...string) *exec.Cmd {
+		c := exec.Command("/proc/self/exe", args...)
+		c.Stderr = os.Stderr
+		return c
+	}
+	switch args[0] {
+	case "init": // as a runtime's init: wait to be let go, then become the user's process
+		_, err := os.Stdin.Read(make([]byte, 1))
+		check(err)
+		check(syscall.Exec("/proc/self/exe", append([]string{"user"}, args[1:]...), os.Environ()))
+	case "burn": // MS of CPU
+		burn(time.Duration(number(1)) * time.Millisecond)
+	case "exit":
+		os.Exit(number(1))
+	case "kill":
+		check(syscall.Kill(os.Getpid(), syscall.Signal(number(1))))
+		time.Sleep(time.Minute)
+	case "alloc": // bytes, touched
+		b, err := syscall.Mmap(-1, 0, number(1), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		check(err)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+	case "write": // FILE BYTES, past the page cache
+		f, err := os.OpenFile(args[1], os.O_CREATE|os.O_WRONLY|syscall.O_DIRECT, 0o600)
+		check(err)
+		b, err := syscall.Mmap(-1, 0, number(2), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		check(err)
+		_, err = f.Write(b)
+		check(err)
+	case "buffered": // FILE BYTES, and no fsync
+		check(os.WriteFile(args[1], make([]byte, number(2)), 0o600))
+	case "orphan": // a child that outlives its parent and burns MS
+		c := self("burn", args[1])
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		check(c.Start())
+	case "storm": // N children that burn 1 ms each
+		for range number(1) {
+			check(self("burn", "1").Run())
+		}
+	case "nested": // MS burned in a cgroup below each of the given ones, which are removed
+		for _, dir := range args[2:] {
+			below := filepath.Join(dir, "below")
+			check(os.Mkdir(below, 0o755))
+			check(os.WriteFile(filepath.Join(below, "cgroup.procs"), []byte("0"), 0o600))
+		}
+		burn(time.Duration(number(1)) * time.Millisecond)
+	default:
+		check(fmt.Errorf("no such child: %q", args))
+	}
+}
+
+func burn(d time.Duration) {
+	for cpuUsed() < d {
+		for i := 0; i < 1000; i++ {
+			_ = i
+		}
+	}
+}
+
+func cpuUsed() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		panic(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// box is a container as far as accounting goes: cgroups, and an init in them.
+type box struct {
+	t       testing.TB
+	id      string
+	dirs    []string // of every hierarchy that counts something
+	cmd     *exec.Cmd
+	release io.WriteCloser
+}
+
+// newBox makes cgroups in every hierarchy of this machine, or only in v1's,
+// as crun under a mount namespace without the unified tree does.
+func newBox(t testing.TB, v1only bool, args ...string) *box {
+	t.Helper()
+	testenv.Need(t, testenv.Root, testenv.BPF)
+	b := &box{t: t}
+	var trees []string
+	if testenv.CgroupV2.Probe() == nil {
+		trees = []string{"/sys/fs/cgroup"}
+	} else {
+		for _, c := range []string{"cpuacct", "memory", "pids", "blkio"} {
+			if _, err := os.Stat("/sys/fs/cgroup/" + c); err == nil {
+				trees = append(trees, "/sys/fs/cgroup/"+c)
+			}
+		}
+		if mount, err := testenv.Cgroup2Mount(); err == nil && !v1only {
+			trees = append(trees, mount)
+		}
+	}
+	for _, tree := range trees {
+		b.dirs = append(b.dirs, testenv.Cgroup(t, tree))
+	}
+	b.id = filepath.Base(b.dirs[0])
+	b.cmd = exec.Command("/proc/self/exe", append([]string{"init"}, args...)...)
+	b.cmd.Env = append(os.Environ(), childVar+"=1")
+	b.cmd.Stderr = os.Stderr
+	var err error
+	if b.release, err = b.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.cmd.Process.Kill(); b.cmd.Wait() })
+	for _, dir := range b.dirs {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(b.cmd.Process.Pid)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// run lets the init go and waits until nobody is left.
+func (b *box) run() {
+	b.t.Helper()
+	if _, err := b.release.Write([]byte{1}); err != nil {
+		b.t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := b.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		b.t.Fatal(err)
+	}
+	for _, dir := range b.dirs {
+		for deadline := time.Now().Add(30 * time.Second); !empty(b.t, dir); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				b.t.Fatalf("cgroup %s: still has processes", dir)
+			}
+		}
+	}
+}
+
+func empty(t testing.TB, dir string) bool {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 0 {
+		return false
+	}
+	if below := filepath.Join(dir, "below"); isDir(below) {
+		return empty(t, below)
+	}
+	return true
+}
+
+func isDir(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.IsDir()
+}
+
+// truth is what the kernel's own files say while they are there.
+type truth struct{ cpu, memory, pids uint64 }
+
+func (b *box) truth() (tr truth) {
+	b.t.Helper()
+	for _, dir := range b.dirs {
+		number := func(file string) uint64 {
+			s, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			n, err := strconv.ParseUint(strings.TrimSpace(string(s)), 10, 64)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return n
+		}
+		has := func(file string) bool { _, err := os.Stat(filepath.Join(dir, file)); return err == nil }
+		switch {
+		case has("cpuacct.usage"):
+			tr.cpu = number("cpuacct.usage")
+		case has("memory.max_usage_in_bytes"):
+			tr.memory = number("memory.max_usage_in_bytes")
+		}
+		if has("cpu.stat") && testenv.CgroupV2.Probe() == nil {
+			s, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			if _, err := fmt.Sscanf(string(s), "usage_usec %d", &tr.cpu); err != nil {
+				b.t.Fatal(err)
+			}
+			tr.cpu *= 1000
+		}
+		if has("memory.peak") {
+			tr.memory = number("memory.peak")
+		}
+		if has("pids.peak") {
+			tr.pids = number("pids.peak")
+		}
+	}
+	return tr
+}
+
+// remove removes the cgroups, as a runtime does before poststop.
+func (b *box) remove() {
+	b.t.Helper()
+	for _, dir := range b.dirs {
+		if below := filepath.Join(dir, "below"); isDir(below) {
+			if err := os.Remove(below); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		if err := os.Remove(dir); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// kernelDirs are books of the test's own with the programs loaded.
+func kernelDirs(t testing.TB) Dirs {
+	t.Helper()
+	d := Dirs{Run: t.TempDir(), Lib: t.TempDir(), Bpffs: testenv.Bpffs(t)}
+	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// account runs args as a container's process and returns the kernel's figures and the receipt.
+func account(t testing.TB, d Dirs, v1only bool, args ...string) (truth, Receipt) {
+	t.Helper()
+	b := newBox(t, v1only, args...)
+	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid, Tenant: "blue"}); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	tr := b.truth()
+	b.remove()
+	r, err := Close(d, Closing{ID: b.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr, r
+}
+
+func TestReceiptSaysWhatTheKernelSays(t *testing.T) {
+	d := kernelDirs(t)
+	file := filepath.Join(t.TempDir(), "f")
+	for _, tc := range []struct {
+		name string
+		args []string
+		exit int
+		more func(t *testing.T, r Receipt)
+	}{
+		{"burns 50 ms", []string{"burn", "50"}, 0, nil},
+		{"exits with a code", []string{"exit", "7"}, 7, nil},
+		{"is killed", []string{"kill", "9"}, 137, nil},
+		{"allocates 64 MiB", []string{"alloc", "67108864"}, 0, func(t *testing.T, r Receipt) {
+			if *r.MemoryPeak < 64<<20 {
+				t.Errorf("memory: want at least 64 MiB, have %d", *r.MemoryPeak)
+			}
+		}},
+		{"writes 4 MiB past the cache", []string{"write", file, "4194304"}, 0, func(t *testing.T, r Receipt) {
+			var n uint64
+			for _, io := range r.IO {
+				n += io.Write
+			}
+			if n != 4<<20 || *r.TaskWrite != 4<<20 {
+				t.Errorf("want 4194304 bytes to devices and by tasks, have %d and %d (%v)", n, *r.TaskWrite, r.IO)
+			}
+		}},
+		{"leaves 1 MiB in the cache", []string{"buffered", file + "2", "1048576"}, 0, func(t *testing.T, r Receipt) {
+			if *r.TaskWrite != 1<<20 {
+				t.Errorf("want 1048576 bytes by tasks, have %d", *r.TaskWrite)
+			}
+		}},
+		{"leaves a child behind", []string{"orphan", "50"}, 0, nil},
+		{"storms with children of 1 ms", []string{"storm", "20"}, 0, nil},
+	} {
+		for _, v1only := range []bool{false, true} {
+			if v1only && testenv.CgroupV2.Probe() == nil {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/v1only=%v", tc.name, v1only), func(t *testing.T) {
+				tr, r := account(t, d, v1only, tc.args...)
+				sameAsKernel(t, tr, r)
+				if r.Exit == nil || *r.Exit != tc.exit {
+					t.Errorf("exit: want %d, have %v", tc.exit, r.Exit)
+				}
+				if tc.more != nil {
+					tc.more(t, r)
+				}
+			})
+		}
+	}
+}
+
+func sameAsKernel(t *testing.T, tr truth, r Receipt) {
+	t.Helper()
+	if r.How.CPU != Exact || r.How.Memory != Exact || r.How.Exit != Exact {
+		t.Fatalf("how: want exact, have %+v", r.How)
+	}
+	// cpu.stat has microseconds, cpuacct.usage nanoseconds.
+	if diff := int64(*r.CPURaw) - int64(tr.cpu); diff < 0 || diff > 1000 {
+		t.Errorf("cpu: want the kernel's %d ns, have %d (%+d)", tr.cpu, *r.CPURaw, diff)
+	}
+	if *r.MemoryPeak != tr.memory {
+		t.Errorf("memory: want the kernel's %d, have %d", tr.memory, *r.MemoryPeak)
+	}
+	if tr.pids != 0 && *r.PidsPeak != tr.pids {
+		t.Errorf("pids: want the kernel's %d, have %d", tr.pids, *r.PidsPeak)
+	}
+	if used := *r.CPUUser + *r.CPUSystem; used > *r.CPURaw || used == 0 {
+		t.Errorf("cpu: want the user's own above 0 and at most the raw %d, have %d", *r.CPURaw, used)
+	}
+	t.Logf("cpu raw %d own %d memory %d pids %v io %v task_write %d", *r.CPURaw, *r.CPUUser+*r.CPUSystem, *r.MemoryPeak, *r.PidsPeak, r.IO, *r.TaskWrite)
+}
