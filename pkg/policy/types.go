@@ -42,33 +42,36 @@ type Policy struct {
 	// Source lists the files that were read, in the order of their layers.
 	Source []string
 
-	Mode     Mode     // for whatever no section or tenant sets another
-	Rootless string   // "skip" or "refuse"
-	Exempt   []string // KIND:PATTERN, what is left alone
-	Identity Identity
-	State    State
-	Log      Log
+	Mode     Mode     `toml:"mode"`     // for whatever no section or tenant sets another
+	Rootless string   `toml:"rootless"` // "skip" or "refuse"
+	Exempt   []string `toml:"exempt"`   // KIND:PATTERN, what is left alone
+	Identity Identity `toml:"identity"`
+	State    State    `toml:"state"`
+	Log      Log      `toml:"log"`
 
+	alone   Effective            // containers without a tenant
 	rest    Effective            // every tenant that no [tenant.NAME] names
 	tenants map[string]Effective // those that are named
-	lazy    *cache               // named tenants not decoded yet
+	lazy    *tenantIndex         // those that are named, not decoded yet
+	origins map[string]string    // "TENANT\x00KEY" -> FILE:LINE, where parsed
 }
 
 // Identity is how a container proves whose it is.
 type Identity struct {
 	Mode       Mode              `toml:"mode"`
-	Namespace  string            `toml:"namespace"` // "tenant", "off", or "" with Namespaces
-	Namespaces map[string]string // the other form of `namespace`: namespace pattern -> tenant
-	Network    map[string]string `toml:"network"` // network name pattern -> tenant
-	Name       map[string]string `toml:"name"`    // container name pattern -> tenant
-	Annotation string            `toml:"annotation"`
+	Namespace  string            `toml:"namespace"`       // "tenant", "off", or "" with Namespaces
+	Namespaces map[string]string `toml:"namespace table"` // the other form of `namespace`: namespace pattern -> tenant
+	Network    map[string]string `toml:"network"`         // network name pattern -> tenant
+	Name       map[string]string `toml:"name"`            // container name pattern -> tenant
+	Annotation string            `toml:"annotation"`      // "marked" or "off"
 }
 
 // State is where bulkhead keeps what it knows.
 type State struct {
-	Run   string `toml:"run"`   // locks, records, this boot only
-	Lib   string `toml:"lib"`   // tenants, open accounts, ledger
-	Bpffs string `toml:"bpffs"` // the bpf file system with the pins
+	Run     string `toml:"run"`     // locks, records, this boot only
+	Lib     string `toml:"lib"`     // tenants, open accounts, ledger
+	Bpffs   string `toml:"bpffs"`   // the bpf file system with the pins
+	Cgroup2 string `toml:"cgroup2"` // the cgroup2 directory that device rules hang on: above all containers; "" is its root
 }
 
 // Log is where refusals go besides journald or syslog.
@@ -81,16 +84,16 @@ type Log struct {
 // value means that the key is not set.
 type Effective struct {
 	Tenant     string
-	Level      Level
-	Devices    Devices
-	Cgroup     Cgroup
-	Network    Network
-	Disk       Disk
-	Egress     Egress
-	Harden     Harden
-	Accounting Accounting
-	Namespaces Namespaces
-	Total      Total
+	Level      Level      `toml:"level"`
+	Devices    Devices    `toml:"devices"`
+	Cgroup     Cgroup     `toml:"cgroup"`
+	Network    Network    `toml:"network"`
+	Disk       Disk       `toml:"disk"`
+	Egress     Egress     `toml:"egress"`
+	Harden     Harden     `toml:"harden"`
+	Accounting Accounting `toml:"accounting"`
+	Namespaces Namespaces `toml:"namespaces"`
+	Total      Total      `toml:"total"`
 	Identity   IdentityMode
 }
 
@@ -164,6 +167,10 @@ type Egress struct {
 	Log       string   `toml:"log"`       // "10/s", or "off"
 	Metadata  string   `toml:"metadata"`  // "deny" or "allow"
 	Published string   `toml:"published"` // "deny" or "as-outside"
+
+	// AlwaysDeny is [mandatory.egress] deny: no allow of any tenant opens it.
+	// Deny holds its entries as well.
+	AlwaysDeny []string
 }
 
 // Harden is the section of what precreate-harden takes away.
