@@ -1,0 +1,376 @@
+package shape
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// Placed is where the redirects of a container lead: ifindexes of IFBs, 0 for none.
+type Placed struct{ Upload, Download uint32 }
+
+// Apply makes the plan hold. Once the classes are there it calls redirect with the IFBs that frames go to, and only then
+// takes away what the container had elsewhere, so that a live change loses nothing. Twice is once. On error
+// what was new is gone again, and what was there before holds.
+func (s *Shaper) Apply(p Plan, redirect func(Placed) error) (err error) {
+	return s.apply(p, false, redirect)
+}
+
+// Change is Apply for a container that runs, by an administrator's wish: the plugin's CHECK then wants the new limits.
+func (s *Shaper) Change(p Plan, redirect func(Placed) error) error { return s.apply(p, true, redirect) }
+
+func (s *Shaper) apply(p Plan, live bool, redirect func(Placed) error) (err error) {
+	w := &p.Want
+	if err := checkKey(w.Key); err != nil {
+		return err
+	}
+	d := digest(w.Key)
+	unlock, err := s.lockKey(d)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old, had, err := s.record(d)
+	if err != nil {
+		return err
+	}
+	if had && old.Want.Veth != w.Veth { // the interface was made anew and nobody said DEL
+		if _, err := s.remove(d, &old); err != nil {
+			return err
+		}
+		had = false
+	}
+	if !had {
+		old = Record{}
+	}
+	rec := Record{Want: *w, Live: live, Networks: uint32(len(w.Subnets))}
+	// First the record: whatever follows, DEL and GC know what to take away. The new places follow as they are made.
+	rec.In, rec.Out = old.In, old.Out
+	if err := s.putRecord(d, &rec); err != nil {
+		return err
+	}
+	var undo []func()
+	defer func() {
+		if err == nil {
+			return
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+		if had {
+			_ = s.putRecord(d, &old)
+		} else {
+			_ = s.plans.Delete(d[:])
+		}
+	}()
+	if err := s.putSubnets(w, old); err != nil {
+		return err
+	}
+	undo = append(undo, func() {
+		if !had {
+			s.deleteSubnets(w.Veth)
+		}
+	})
+	for _, dir := range []struct {
+		b  *Branch
+		at *place
+	}{{p.In, &rec.In}, {p.Out, &rec.Out}} {
+		was := *dir.at
+		if *dir.at, err = s.place(d, w, dir.b, was); err != nil {
+			return fmt.Errorf("limit %s: %w", w.Key, err)
+		}
+		if now := *dir.at; now.Device != was.Device && now.Device != 0 {
+			undo = append(undo, func() { s.clear(d, w.Veth, now) })
+		}
+	}
+	if err := s.putRecord(d, &rec); err != nil {
+		return err
+	}
+	if err := redirect(rec.placed()); err != nil {
+		return err
+	}
+	undo = nil
+	for _, dir := range []struct {
+		was place
+		now *place
+	}{{old.In, &rec.In}, {old.Out, &rec.Out}} {
+		if dir.was.Device != 0 && dir.was.Device != dir.now.Device {
+			dir.now.Kept += dir.was.Kept + s.clear(d, w.Veth, dir.was)
+		}
+	}
+	return s.putRecord(d, &rec)
+}
+
+func (r *Record) placed() (p Placed) {
+	if r.Out.Device != r.Want.Veth {
+		p.Upload = r.Out.Device
+	}
+	if r.In.Device != r.Want.Veth {
+		p.Download = r.In.Device
+	}
+	return p
+}
+
+// place makes the classes of a branch, or changes those at `at` where the device stays the same.
+func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) {
+	if b == nil {
+		return place{}, nil
+	}
+	unlock := func() {}
+	dev, fresh := w.Veth, place{}
+	if b.Device != "" {
+		var err error
+		if unlock, err = s.lock(b.Device); err != nil {
+			return fresh, err
+		}
+		defer unlock()
+		if dev, err = s.ensureIFB(b.Device, b.Total, w.MTU); err != nil {
+			return fresh, err
+		}
+	} else if err := s.ensureTree(dev, "", 0, w.MTU, "shape_own"); err != nil {
+		return fresh, err
+	}
+	if at.Device == dev && s.owns(d, dev, w.Veth) {
+		if err := s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at); err != nil {
+			return fresh, err
+		}
+		return at, nil
+	}
+	fresh = place{Device: dev, Base: firstMinor}
+	if b.Device != "" {
+		fresh.Base = firstMinor + 3*(w.Veth%slotsPerTree)
+	}
+	for range slotsPerTree {
+		err := s.grow(d, dev, fresh.Base, w, b, create, &fresh)
+		if err == nil {
+			return fresh, nil
+		}
+		if !errors.Is(err, unix.EEXIST) {
+			s.clearClasses(dev, fresh.Base)
+			return place{}, err
+		}
+		if fresh.Base += 3; fresh.Base+2 >= lastMinor {
+			fresh.Base = firstMinor
+		}
+	}
+	return place{}, fmt.Errorf("%w: %s holds %d containers", ErrExhausted, nameOf(b.Device), slotsPerTree)
+}
+
+func nameOf(device string) string {
+	if device == "" {
+		return "the interface"
+	}
+	return fmt.Sprintf("%q", device)
+}
+
+// owns says whether the classifier's entry is this container's: ifindexes are used again.
+func (s *Shaper) owns(d [16]byte, dev, veth uint32) bool {
+	v := make([]byte, slotBytes)
+	return s.slots.Lookup(slotKeyOf(dev, veth), v) == nil && [16]byte(v) == d
+}
+
+// classes are the container's class and its two leaves.
+func (b *Branch) classes(base uint32) []class {
+	parent := uint32(0)
+	if b.Total != 0 {
+		parent = minorTotal
+	}
+	return []class{
+		{minor: base, parent: parent, rate: b.Rate, ceil: b.Ceil, burst: b.Burst, quantum: b.Quantum},
+		{minor: base + 1, parent: base, rate: b.Sparse.Rate, ceil: b.Ceil, burst: b.Sparse.Burst, quantum: b.Quantum, prio: 0},
+		{minor: base + 2, parent: base, rate: b.Bulk.Rate, ceil: b.Ceil, burst: b.Bulk.Burst, quantum: b.Quantum, prio: 1},
+	}
+}
+
+// grow adds (with create) or changes the container's class, its leaves and the classifier's entry.
+func (s *Shaper) grow(d [16]byte, dev, base uint32, w *Want, b *Branch, flags uint16, at *place) error {
+	frame := uint64(w.MTU + headers)
+	for i, c := range b.classes(base) {
+		if err := s.do(unix.RTM_NEWTCLASS, flags, c.message(dev)); err != nil {
+			if i > 0 && errors.Is(err, unix.EEXIST) { // a neighbour's number: never half of it
+				err = fmt.Errorf("have a leaf without its class: %v", err)
+			}
+			return fmt.Errorf("set htb class 1:%x of link %d: want rate %v ceil %v: %w", c.minor, dev, c.rate, c.ceil, err)
+		}
+		if i == 0 {
+			flags = unix.NLM_F_CREATE
+		}
+	}
+	if err := s.leaf(dev, base+1, "bfifo", bfifo(dev, base+1, b.Sparse.Queue), at); err != nil {
+		return err
+	}
+	if err := s.bulkLeaf(dev, base+2, base<<16, frame, b, at); err != nil {
+		return err
+	}
+	if err := s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, base, b, w), bpf.Any); err != nil {
+		return fmt.Errorf("set classifier's entry: %w", err)
+	}
+	return nil
+}
+
+// leaf sets a class's queue. One of another kind is replaced, and what it had dropped is kept.
+func (s *Shaper) leaf(dev, minor uint32, kind string, msg []byte, at *place) error {
+	err := s.do(unix.RTM_NEWQDISC, replace, msg)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EEXIST) { // the handle is held by another kind
+		_, drops := s.qdisc(dev, minor<<16, major|minor)
+		at.Kept += drops
+		if err = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, minor<<16, major|minor, 0, nil)); err == nil {
+			err = s.do(unix.RTM_NEWQDISC, create, msg)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set %s queue of class 1:%x of link %d: %w", kind, minor, dev, err)
+	}
+	return nil
+}
+
+// bulkLeaf is a splitter at low rates, else a queue bounded in time; fq_codel in either where the kernel has it.
+func (s *Shaper) bulkLeaf(dev, minor, inner uint32, frame uint64, b *Branch, at *place) error {
+	codel := s.able&AbleFqCodel != 0
+	target := codelTarget(b.Ceil, frame)
+	if !b.Split {
+		if codel {
+			return s.leaf(dev, minor, "fq_codel", fqCodel(dev, major|minor, minor<<16, frame, b.Bulk.Queue, target), at)
+		}
+		return s.leaf(dev, minor, "bfifo", bfifo(dev, minor, b.Bulk.Queue), at)
+	}
+	if err := s.leaf(dev, minor, "splitter", splitter(dev, minor, frame, b.Bulk.Queue), at); err != nil {
+		return err
+	}
+	if codel {
+		if err := s.do(unix.RTM_NEWQDISC, replace, fqCodel(dev, minor<<16|1, inner, frame, b.Bulk.Queue, target)); err != nil {
+			return fmt.Errorf("set fq_codel in class 1:%x of link %d: %w", minor, dev, err)
+		}
+	}
+	return nil
+}
+
+// codelTarget is the standing queue that fq_codel aims at, in microseconds: a third of what the fifo would hold, and no less
+// than a frame and a half takes.
+func codelTarget(ceil policy.BitsPerSecond, frame uint64) uint32 {
+	q := bulkQueue(ceil, frame, true) * 8_000_000 / uint64(ceil)
+	return uint32(max(q/3, frame*12_000_000/uint64(ceil), 500))
+}
+
+// qdisc reads the kind of a queue and the packets it dropped.
+func (s *Shaper) qdisc(dev, handle, parent uint32) (kind string, drops uint64) {
+	m, err := s.get(unix.RTM_GETQDISC, tcmsg(dev, handle, parent, 0, nil))
+	if err != nil || len(m) < tcmsgLen {
+		return "", 0
+	}
+	_, _, drops = parseStats(m[tcmsgLen:])
+	return unfixed(attr(m[tcmsgLen:], tcaKind)), drops
+}
+
+// Remove takes away what the container has and returns how many packets its shaper dropped. Nothing there is
+// ErrNotShaped, which a DEL takes for done. It needs neither the veth nor its namespace.
+func (s *Shaper) Remove(k Key) (dropped uint64, err error) {
+	d := digest(k)
+	unlock, err := s.lockKey(d)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	r, ok, err := s.record(d)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, fmt.Errorf("%w: %s", ErrNotShaped, k)
+	}
+	return s.remove(d, &r)
+}
+
+func (s *Shaper) remove(d [16]byte, r *Record) (dropped uint64, err error) {
+	for _, at := range []place{r.In, r.Out} {
+		dropped += at.Kept
+		if at.Device != 0 {
+			dropped += s.clear(d, r.Want.Veth, at)
+		}
+	}
+	if r.Networks > 0 {
+		s.deleteSubnets(r.Want.Veth)
+	}
+	if err := s.plans.Delete(d[:]); err != nil && !errors.Is(err, bpf.ErrNotExist) {
+		return dropped, err
+	}
+	return dropped, nil
+}
+
+// clear takes a branch away, unless its number has passed to another container, and says what its leaves dropped.
+func (s *Shaper) clear(d [16]byte, veth uint32, at place) (dropped uint64) {
+	if !s.owns(d, at.Device, veth) {
+		return 0
+	}
+	dropped = s.drops(at)
+	_ = s.slots.Delete(slotKeyOf(at.Device, veth))
+	if at.Device == veth {
+		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(veth, handleHTB, handleRoot, 0, nil))
+		return dropped
+	}
+	s.clearClasses(at.Device, at.Base)
+	return dropped
+}
+
+func (s *Shaper) clearClasses(dev, base uint32) {
+	for _, minor := range []uint32{base + 1, base + 2, base} {
+		_ = s.do(unix.RTM_DELTCLASS, 0, tcmsg(dev, major|minor, 0, 0, nil))
+	}
+}
+
+func (s *Shaper) drops(at place) (n uint64) {
+	for _, minor := range []uint32{at.Base + 1, at.Base + 2} {
+		_, d := s.qdisc(at.Device, minor<<16, major|minor)
+		n += d
+	}
+	return n
+}
+
+// Dropped reads how many packets the shaper has dropped so far.
+func (s *Shaper) Dropped(k Key) (uint64, error) {
+	d := digest(k)
+	r, ok, err := s.record(d)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, fmt.Errorf("%w: %s", ErrNotShaped, k)
+	}
+	n := uint64(0)
+	for _, at := range []place{r.In, r.Out} {
+		n += at.Kept
+		if at.Device != 0 && s.owns(d, at.Device, r.Want.Veth) {
+			n += s.drops(at)
+		}
+	}
+	return n, nil
+}
+
+func (s *Shaper) putSubnets(w *Want, old Record) error {
+	if old.Networks > 0 {
+		s.deleteSubnets(w.Veth)
+	}
+	for _, p := range w.Subnets {
+		if err := s.subnets.Update(subnetKeyOf(w.Veth, p), []byte{1, 0, 0, 0}, bpf.Any); err != nil {
+			return fmt.Errorf("set subnet %v: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func (s *Shaper) deleteSubnets(veth uint32) {
+	var mine [][]byte
+	_ = s.subnets.Each(func(k, _ []byte) bool {
+		if ne.Uint32(k[4:]) == veth {
+			mine = append(mine, append([]byte(nil), k...))
+		}
+		return true
+	})
+	for _, k := range mine {
+		_ = s.subnets.Delete(k)
+	}
+}
