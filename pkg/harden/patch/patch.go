@@ -1,0 +1,194 @@
+// Package patch applies pkg/harden on a host: it finds out whose the container is, asks the policy, lets the mode have
+// its say, and keeps the config as the engine made it.
+package patch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
+)
+
+// Container is what a config.json says of the container that is to be.
+type Container struct {
+	ID          string // "" where only cgroupsPath could tell it and does not
+	CgroupsPath string
+	Podman      bool
+	Annotations map[string]string
+}
+
+// Read finds it in a config. id is the container's where the caller knows it, else "".
+func Read(config []byte, id string) (Container, error) {
+	var s struct {
+		Annotations map[string]string `json:"annotations"`
+		Linux       struct {
+			CgroupsPath string `json:"cgroupsPath"`
+		} `json:"linux"`
+	}
+	if err := json.Unmarshal(config, &s); err != nil {
+		return Container{}, fmt.Errorf("decode config.json: %w", err)
+	}
+	c := Container{ID: id, CgroupsPath: s.Linux.CgroupsPath, Annotations: s.Annotations}
+	leaf, podman := podmanLeaf(c.CgroupsPath)
+	c.Podman = podman
+	if c.ID == "" {
+		c.ID = leaf
+	}
+	if c.Annotations == nil {
+		c.Annotations = map[string]string{}
+	}
+	return c, nil
+}
+
+// podmanLeaf is the container's ID in podman's forms of cgroupsPath: SLICE:libpod:ID and /PARENT/libpod-ID, with
+// payload- before the ID where the cgroup is split.
+func podmanLeaf(path string) (id string, ok bool) {
+	if parts := strings.Split(path, ":"); len(parts) == 3 && parts[1] == "libpod" {
+		return parts[2], true
+	}
+	leaf, ok := strings.CutPrefix(path[strings.LastIndexByte(path, '/')+1:], "libpod-")
+	return strings.TrimPrefix(leaf, "payload-"), ok && leaf != ""
+}
+
+// Rules is what the policy wants of this container, and for which tenant. skip is true where it wants nothing.
+func Rules(p *policy.Policy, c Container, log *slog.Logger) (e policy.Effective, r harden.Rules, skip bool, err error) {
+	if p.Absent {
+		return e, r, true, nil
+	}
+	if c.ID == "" {
+		return e, r, false, policy.Hint(fmt.Errorf("find container's id: linux.cgroupsPath %q holds none", c.CgroupsPath), "this stage is podman's; elsewhere use bulkhead-runtime")
+	}
+	recs := tenant.OpenRecords(p.State.Run)
+	recs.Log = log
+	rec, err := tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories),
+		tenant.Evidence{ContainerID: c.ID, CgroupsPath: c.CgroupsPath, Annotations: c.Annotations})
+	if err != nil {
+		return e, r, false, err
+	}
+	e = p.For(rec.Identity.Tenant)
+	if rec.Identity.Exempt {
+		log.Info("skipped", "section", "harden", "reason", rec.Identity.By)
+		return e, r, true, nil
+	}
+	r, err = harden.Plan(e.Harden)
+	return e, r, false, err
+}
+
+// Settle lets the mode have its say about a result: what the config is to be, or a refusal.
+func Settle(p *policy.Policy, m policy.Mode, before []byte, res *harden.Result, log *slog.Logger) ([]byte, error) {
+	var errs error
+	for _, d := range res.Refusals {
+		errs = errors.Join(errs, p.Settle(m, policy.Decision{Verdict: policy.Refuse, Section: "harden", Object: d.Object, Reason: d.Reason, Hint: d.Hint}, log))
+	}
+	if errs != nil {
+		return nil, errs
+	}
+	for _, n := range res.Notes {
+		log.Warn("noted", "section", "harden", "reason", n)
+	}
+	for _, c := range res.Changes {
+		d := policy.Decision{Verdict: policy.Change, Section: "harden", Object: c.Path, Reason: c.Text()}
+		if _, err := p.Act(m, d, log); err != nil {
+			return nil, err
+		}
+	}
+	if m == policy.Audit {
+		return before, nil
+	}
+	return res.JSON, nil
+}
+
+// Host reads what the rules need to know of this machine.
+func Host(podman bool) harden.Host {
+	h := harden.Host{Arch: runtime.GOARCH, Podman: podman, Inherited: map[string]harden.Rlimit{}}
+	for kind, n := range rlimits {
+		var l unix.Rlimit
+		if unix.Getrlimit(n, &l) == nil {
+			h.Inherited[kind] = harden.Rlimit{Soft: l.Cur, Hard: l.Max}
+		}
+	}
+	if b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && strings.TrimSpace(string(b)) == "Y" {
+		h.AppArmor, h.Loaded = true, loadedProfiles()
+	}
+	return h
+}
+
+var rlimits = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
+	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
+	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// loadedProfiles reads the kernel's list, lines like "NAME (enforce)".
+func loadedProfiles() (names []string) {
+	b, _ := os.ReadFile("/sys/kernel/security/apparmor/profiles") // unreadable is empty: then nothing is confined by us, and a note says so
+	for line := range strings.Lines(string(b)) {
+		if i := strings.LastIndexByte(line, '('); i > 0 {
+			names = append(names, strings.TrimSpace(line[:i]))
+		}
+	}
+	return names
+}
+
+// originals is where configs are kept as the engine made them; bulkhead diff reads them.
+func originals(runDir string) string { return filepath.Join(runDir, "configs") }
+
+// Keep stores the config of a container as the engine made it.
+func Keep(runDir, id string, config []byte) error {
+	if err := tenant.ValidID(id); err != nil {
+		return fmt.Errorf("keep config: %w", err)
+	}
+	dir := originals(runDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep config: %w", err)
+	}
+	t, err := renameio.NewPendingFile(filepath.Join(dir, id+".json"), renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("keep config: %w", err)
+	}
+	defer t.Cleanup()
+	if _, err = t.Write(config); err == nil {
+		err = t.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return fmt.Errorf("keep config of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Kept is a config as the engine made it; nil where none is kept.
+func Kept(runDir, id string) ([]byte, error) {
+	if err := tenant.ValidID(id); err != nil {
+		return nil, fmt.Errorf("read kept config: %w", err)
+	}
+	b, err := os.ReadFile(filepath.Join(originals(runDir), id+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Forget removes what Keep stored; none is no error.
+func Forget(runDir, id string) error {
+	if err := tenant.ValidID(id); err != nil {
+		return fmt.Errorf("forget config: %w", err)
+	}
+	if err := os.Remove(filepath.Join(originals(runDir), id+".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget config of %s: %w", id, err)
+	}
+	return nil
+}
