@@ -111,13 +111,14 @@ func (a *Account) forget(d Dirs) {
 // receipt is what is known of the life now.
 func (a *Account) receipt(d Dirs, c Closing) Receipt {
 	fig := a.figures(d)
+	name, image, pod := describe(a.Engine, c.Annotations)
 	end := time.Now().UTC()
 	if fig.end != 0 {
 		end = a.Start.Add(time.Duration(fig.end - min(fig.end, a.StartBoot)))
 	}
 	r := Receipt{
 		V: Version, Life: a.Life, Tenant: a.Tenant, Kind: a.Kind, ID: a.ID,
-		Name: or(a.Name, c.Name), Image: or(a.Image, c.Image), Pod: or(a.Pod, c.Pod), Sandbox: a.Sandbox,
+		Name: or(a.Name, name), Image: or(a.Image, image), Pod: or(a.Pod, pod), Sandbox: a.Sandbox,
 		Engine: a.Engine, Runtime: or(a.Runtime, c.Runtime), Start: a.Start, End: later(end, a.Start),
 		How: How{CPU: Absent, Memory: Absent, Pids: Absent, IO: Absent, Net: Absent, Disk: Absent, Exit: Absent},
 	}
@@ -137,6 +138,22 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		r.ClosedBy = c.By
 	}
 	return r
+}
+
+// describe finds the names that an engine gives by annotations. Only CRI-O's
+// are believed: it sets them over the image's, and podman lets an image set
+// any, CRI-O's own included.
+func describe(engine string, annotations map[string]string) (name, image, pod string) {
+	if engine != "crio" {
+		return "", "", ""
+	}
+	const crio, k8s = "io.kubernetes.cri-o.", "io.kubernetes.pod."
+	name = or(annotations[crio+"ContainerName"], annotations[crio+"Name"])
+	image = or(annotations[crio+"ImageName"], annotations[crio+"Image"])
+	if pod = annotations[k8s+"name"]; pod != "" && annotations[k8s+"namespace"] != "" {
+		pod = annotations[k8s+"namespace"] + "/" + pod
+	}
+	return name, image, pod
 }
 
 func (r *Receipt) note(s string) {

@@ -14,7 +14,11 @@ package usage
 
 import (
 	"errors"
+	"path/filepath"
 	"time"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
 // Dirs says where the books are kept; policy's [state] and [accounting].
@@ -31,6 +35,18 @@ type Dirs struct {
 	// (kernel.Setup with the caller's policy). Nil: figures are then absent.
 	Setup func() error
 }
+
+// DirsOf is where a policy keeps the books of a tenant's containers. config
+// is the policy file that the caller was given, for Setup.
+func DirsOf(p *policy.Policy, config, tenant string) Dirs {
+	return Dirs{
+		Run: p.State.Run, Lib: p.State.Lib, Bpffs: p.State.Bpffs,
+		Durable: p.For(tenant).Accounting.Durable,
+		Setup:   func() error { return kernel.Setup(config, "account") },
+	}
+}
+
+func (d Dirs) pin(name string) string { return filepath.Join(d.Bpffs, "account", name) }
 
 // Kinds of a receipt.
 const (
@@ -80,10 +96,11 @@ type Closing struct {
 	Life    string // "": the open life of ID (the last one opened, if several)
 	By      string // who closes: "poststop", "gc"
 	Runtime string // if Open did not know
-	Name    string
-	Image   string
-	Pod     string
 	Disk    *uint64 // bytes of the writable layer, if known
+
+	// Annotations of config.json; read only where the engine, known by the
+	// cgroup, overwrites what an image may have said.
+	Annotations map[string]string
 }
 
 // Errors of this package.

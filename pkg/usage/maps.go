@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"os"
 	"slices"
 	"strconv"
 	"unsafe"
-
-	"os"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 )
@@ -75,7 +73,7 @@ type ioEntry struct{ Read, Write, Reads, Writes uint64 }
 func raw[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }
 
 func openMap[K, V any](d Dirs, name string) (*bpf.Map, error) {
-	m, err := bpf.OpenMap(filepath.Join(d.Bpffs, "account", name))
+	m, err := bpf.OpenMap(d.pin(name))
 	if err != nil {
 		return nil, err
 	}
