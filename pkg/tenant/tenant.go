@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/mcs"
-	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
 // Sentinels of this package.
@@ -17,6 +16,8 @@ var (
 	ErrDisagree = errors.New("evidence disagrees")
 	ErrUnknown  = errors.New("no such tenant")
 	ErrRetired  = errors.New("tenant is retired")
+	ErrTaken    = errors.New("pair of categories is taken")
+	ErrInUse    = errors.New("tenant is in use")
 )
 
 // Annotations that bulkhead reads.
@@ -31,12 +32,21 @@ type Evidence struct {
 	ContainerID   string
 	CgroupsPath   string            // linux.cgroupsPath; no image can set it
 	Annotations   map[string]string // any image may have set any of them
-	Marker        string            // the host's own marker, from Marker(dir); "" accepts no annotation
+	Marker        string            // the host's own marker; "" accepts no annotation. Settle reads it itself
+	Netns         uint64            // inode of its network namespace
+	Claims        []Claim           // what a plugin found earlier, from its record
 	Network       string            // CNI: the network's name
 	NetworkTenant string            // CNI: the conflist's `tenant`
 	Name          string            // CNI: the container's or pod's name
 	PodNamespace  string            // CNI: K8S_POD_NAMESPACE
 	PodName       string            // CNI: K8S_POD_NAME
+}
+
+// Claim is one piece of evidence: it says that a container is a tenant's.
+type Claim struct {
+	By     string `json:"by"`               // in words for people
+	Tenant string `json:"tenant,omitempty"` // "" with Exempt
+	Exempt bool   `json:"exempt,omitempty"` // it says that policy leaves the container alone
 }
 
 // Kinds of a container.
@@ -52,7 +62,7 @@ type Identity struct {
 	Tenant    string `json:"tenant,omitempty"` // "" is alone
 	By        string `json:"by,omitempty"`     // the evidence, in words for people
 	Engine    string `json:"engine,omitempty"` // "podman", "crio", "containerd" or "" where unknown
-	Kind      string `json:"kind"`
+	Kind      string `json:"kind,omitempty"`
 	Sandbox   string `json:"sandbox,omitempty"`   // id of the sandbox that the container is in
 	Namespace string `json:"namespace,omitempty"` // Kubernetes
 	Exempt    bool   `json:"exempt,omitempty"`    // policy leaves it alone
@@ -76,12 +86,12 @@ type Record struct {
 	Image       string `json:"image,omitempty"`
 	Runtime     string `json:"runtime,omitempty"`
 
-	Identity      Identity `json:"identity"`
-	Settled       bool     `json:"settled,omitempty"`        // a hook decided with all the evidence
-	Compartment   uint32   `json:"compartment"`              // the tenant's ID, or one of its own
-	NetworkTenant string   `json:"network_tenant,omitempty"` // CNI's evidence, kept for the hooks
-	PodNamespace  string   `json:"pod_namespace,omitempty"`
-	PodName       string   `json:"pod_name,omitempty"`
+	Identity     Identity `json:"identity"`
+	Settled      bool     `json:"settled,omitempty"` // a hook decided with all the evidence
+	Compartment  uint32   `json:"compartment"`       // the tenant's ID, or one of its own
+	Claims       []Claim  `json:"claims,omitempty"`  // CNI's evidence, kept for the hooks
+	PodNamespace string   `json:"pod_namespace,omitempty"`
+	PodName      string   `json:"pod_name,omitempty"`
 
 	Level      string    `json:"level,omitempty"`  // SELinux, of the process
 	Netns      uint64    `json:"netns,omitempty"`  // inode
@@ -106,58 +116,4 @@ type Tenant struct {
 	Pair    mcs.Pair  `json:"pair"`
 	Created time.Time `json:"created"`
 	Retired time.Time `json:"retired,omitzero"`
-}
-
-// Records are the records under one run directory.
-type Records struct{ dir string }
-
-// OpenRecords gives the records of State.Run. It touches nothing.
-func OpenRecords(runDir string) *Records { return &Records{dir: runDir} }
-
-var errNotThere = errors.New("not there yet")
-
-// Get reads one record; ok is false where there is none.
-func (r *Records) Get(id string) (rec Record, ok bool, err error) { return Record{}, false, errNotThere }
-
-// Put writes one record, atomically.
-func (r *Records) Put(rec Record) error { return errNotThere }
-
-// Delete removes one record; none is no error.
-func (r *Records) Delete(id string) error { return errNotThere }
-
-// List reads all records, by id.
-func (r *Records) List() ([]Record, error) { return nil, errNotThere }
-
-// Update changes one record under its lock; change gets a new one where there is none.
-func (r *Records) Update(id string, change func(*Record) error) (Record, error) {
-	return Record{}, errNotThere
-}
-
-// Registry is the tenants known to this host.
-type Registry struct{ dir, categories string }
-
-// OpenRegistry gives the registry of State.Lib. It touches nothing.
-func OpenRegistry(libDir, categories string) *Registry { return &Registry{libDir, categories} }
-
-// Ensure gives the tenant, registering it at its first use.
-func (r *Registry) Ensure(name string) (Tenant, error) { return Tenant{}, errNotThere }
-
-// Get gives a tenant that is registered; else ErrUnknown.
-func (r *Registry) Get(name string) (Tenant, error) { return Tenant{}, errNotThere }
-
-// List gives all tenants, retired ones included, by name.
-func (r *Registry) List() ([]Tenant, error) { return nil, errNotThere }
-
-// Retire takes a tenant out of use; its name and ID are never given again.
-func (r *Registry) Retire(name string) error { return errNotThere }
-
-// Reserve keeps the pair of a level that an engine picked from being given to a tenant.
-func (r *Registry) Reserve(level, why string) error { return errNotThere }
-
-// Decide weighs the evidence. It is pure.
-func Decide(p *policy.Policy, ev Evidence) (Identity, error) { return Identity{}, errNotThere }
-
-// Settle weighs CNI's record and ev together and records the decision.
-func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record, error) {
-	return Record{}, errNotThere
 }

@@ -1,0 +1,144 @@
+package tenant
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"syscall"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// Settle weighs ev together with what a plugin recorded before it, and
+// records the decision for those that come after. A plugin (which knows no
+// cgroupsPath) leaves it open; the first hook settles it. An alone container
+// may thereby come to its tenant; nothing moves one from one tenant to another.
+func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record, error) {
+	if err := ValidID(ev.ContainerID); err != nil {
+		return Record{}, fmt.Errorf("decide tenant: %w", err)
+	}
+	if ev.Marker == "" && ev.Annotations[AnnotationTenant] != "" {
+		var err error
+		if ev.Marker, err = Marker(p.State.Lib); err != nil {
+			return Record{}, err
+		}
+	}
+	hook := ev.CgroupsPath != "" || ev.Annotations != nil
+	return recs.Update(ev.ContainerID, func(rec *Record) error {
+		if !hook && rec.Netns != 0 && ev.Netns != 0 && rec.Netns != ev.Netns {
+			*rec = Record{ContainerID: rec.ContainerID} // left over from an earlier life
+		}
+		full := ev
+		if err := recs.recall(*rec, &full); err != nil {
+			return err
+		}
+		id, err := Decide(p, full)
+		if errors.Is(err, ErrDisagree) {
+			log := recs.Log
+			if log == nil {
+				log = slog.Default()
+			}
+			refusal := p.Settle(p.Identity.Mode, policy.Decision{
+				Verdict: policy.Refuse, Section: "identity", Object: short(ev.ContainerID), Reason: err.Error(), Hint: policy.HintOf(err),
+			}, log)
+			if refusal == nil { // audit: as if there were no evidence
+				err = nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if rec.Settled && rec.Identity.Tenant != id.Tenant && alive(rec.Pid) {
+			return fmt.Errorf("decide tenant of container %s: %w: it runs as %q's (%s), and now %s says %q",
+				short(rec.ContainerID), ErrDisagree, rec.Identity.Tenant, rec.Identity.By, id.By, id.Tenant)
+		}
+		if err := recs.compartment(rec, id, reg); err != nil {
+			return err
+		}
+		rec.Settled = rec.Settled || hook
+		remember(p, rec, ev, id)
+		return nil
+	})
+}
+
+// recall adds to a hook's evidence what CNI's records hold: the container's
+// own, and that of the sandbox whose network it has.
+func (r *Records) recall(rec Record, ev *Evidence) error {
+	ev.Claims = append(slices.Clone(rec.Claims), ev.Claims...)
+	ev.Name = first(ev.Name, rec.Name)
+	ev.PodName = first(ev.PodName, rec.PodName)
+	ev.PodNamespace = first(ev.PodNamespace, rec.PodNamespace)
+	engine := parseCgroupsPath(ev.CgroupsPath, ev.ContainerID).engine
+	var sandbox string
+	switch engine {
+	case "crio":
+		sandbox = ev.Annotations[crioSandbox]
+	case "containerd", "":
+		sandbox = ev.Annotations[containerdSandbox]
+	}
+	if sandbox == "" || sandbox == ev.ContainerID || ValidID(sandbox) != nil {
+		return nil
+	}
+	box, ok, err := r.Get(sandbox)
+	if err != nil || !ok || box.PodNamespace == "" {
+		return err
+	}
+	// Where the engine is not proven, the annotation only says where to look:
+	// having the sandbox's network namespace is the proof.
+	if engine == "" && (ev.Netns == 0 || ev.Netns != box.Netns) {
+		return nil
+	}
+	ev.Claims = append(ev.Claims, box.Claims...)
+	ev.PodNamespace = first(ev.PodNamespace, box.PodNamespace)
+	ev.PodName = first(ev.PodName, box.PodName)
+	return nil
+}
+
+// compartment gives the record the number under which maps know it.
+func (r *Records) compartment(rec *Record, id Identity, reg *Registry) error {
+	if id.Tenant != "" && !id.Exempt {
+		t, err := reg.Ensure(id.Tenant)
+		if err != nil {
+			return err
+		}
+		rec.Compartment = t.ID
+		return nil
+	}
+	if rec.Compartment >= Alone {
+		return nil
+	}
+	n, err := r.nextAlone()
+	rec.Compartment = n
+	return err
+}
+
+// remember puts the decision and CNI's evidence into the record.
+func remember(p *policy.Policy, rec *Record, ev Evidence, id Identity) {
+	if rec.Identity.Kind != "" && id.Kind == KindContainer && rec.Identity.Kind != KindPod {
+		id.Kind = rec.Identity.Kind
+	}
+	rec.Identity = id
+	rec.Name = first(ev.Name, rec.Name)
+	rec.Network = first(rec.Network, ev.Network)
+	rec.PodNamespace = first(ev.PodNamespace, rec.PodNamespace)
+	rec.PodName = first(ev.PodName, rec.PodName)
+	if ev.Netns != 0 {
+		rec.Netns = ev.Netns
+	}
+	// A container may have several networks: what each said stays.
+	seen, err := collect(p, Evidence{Network: ev.Network, NetworkTenant: ev.NetworkTenant}, place{}, Identity{})
+	if err != nil {
+		return // Decide has looked at the same and failed
+	}
+	for _, c := range seen {
+		if !slices.Contains(rec.Claims, c) {
+			rec.Claims = append(rec.Claims, c)
+		}
+	}
+}
+
+// alive says whether there is a process pid.
+func alive(pid int) bool {
+	return pid > 1 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
