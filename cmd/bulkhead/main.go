@@ -27,6 +27,7 @@ func (e *env) Policy() (*policy.Policy, error) { return policy.Load(e.Config) }
 var verbs = []func(*env) *cobra.Command{
 	setupCommand,
 	doctorCommand,
+	usageCommand,
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -23,7 +23,9 @@ type object struct {
 }
 
 // objects are loaded in this order.
-var objects = []object{}
+var objects = []object{
+	{"account", "what each container uses", bpf.SetupAccount},
+}
 
 func setupCommand(e *env) *cobra.Command {
 	var only []string
