@@ -48,7 +48,7 @@ check-generated: ## see that the committed eBPF objects are those that generate 
 test: deps build test-tools test-unit test-bats ## all tests: unit, kernel, end to end (root)
 
 test-unit: ## unit and kernel tests
-	@$(GO) test -buildvcs=false ./...
+	@sh .ci/go-test.sh
 
 test-bats: build test-tools ## end-to-end tests (root); FILES="tests/bats/x.bats" for some
 	@tests/bats/run $(FILES)

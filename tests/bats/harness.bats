@@ -56,6 +56,7 @@ run_bundle() {
 }
 
 @test "what is left behind is seen" {
+	SANDBOX_PATIENCE=0
 	ip link add left0 type veth peer name left1
 	run sandbox_close
 	[ "$status" -eq 1 ]

@@ -250,9 +250,10 @@ sandbox_processes() {
 	return 0
 }
 
+# sandbox_wait_processes: until none is left, for at most SANDBOX_PATIENCE seconds (5): conmon ends a little after its container.
 sandbox_wait_processes() {
-	local i
-	for ((i = 0; i < 100; i++)); do
+	local end=$((SECONDS + ${SANDBOX_PATIENCE:-5}))
+	while [ $SECONDS -le $end ]; do
 		[ -n "$(sandbox_processes)" ] || return 0
 		sleep 0.05
 	done
