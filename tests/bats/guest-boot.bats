@@ -1,7 +1,10 @@
 #!/usr/bin/env bats
 # The guest is what it says: its kernel, its security module in force, its cgroups, its engines.
 
+load helpers
 load guest
+
+setup() { requires guest; }
 
 @test "guest: the security module that was asked for is in force" {
   case $BULKHEAD_GUEST_LSM in
