@@ -28,6 +28,7 @@ var verbs = []func(*env) *cobra.Command{
 	setupCommand,
 	doctorCommand,
 	usageCommand,
+	uninstallCommand,
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // object is one eBPF object and what it is there for.
@@ -30,6 +32,7 @@ var objects = []object{
 func setupCommand(e *env) *cobra.Command {
 	var only []string
 	var quiet bool
+	var marker string
 	c := &cobra.Command{
 		Use:   "setup",
 		Short: "Load and pin the eBPF programs, once per boot",
@@ -42,10 +45,15 @@ programs and keeps their maps, so that no count is lost.`,
 			if err != nil {
 				return err
 			}
-			return e.setup(p, only, quiet)
+			if err := e.setup(p, only, quiet); err != nil || marker == "" {
+				return err
+			}
+			return e.mark(p, marker)
 		},
 	}
 	c.Flags().StringSliceVar(&only, "only", nil, "set up these `objects` only: device, account, port, shape")
+	c.Flags().StringVar(&marker, "marker", "", "also make this host's marker, without which no annotation proves a tenant, and write it with the masks into containers.conf drop-in `file`")
+	c.Flags().Lookup("marker").NoOptDefVal = markerConf
 	c.Flags().BoolVar(&quiet, "quiet", false, "say nothing but errors")
 	return c
 }
@@ -86,6 +94,31 @@ func (e *env) setup(p *policy.Policy, only []string, quiet bool) error {
 	}
 	if len(failed) > 0 {
 		return policy.Hint(fmt.Errorf("set up eBPF: %s failed", strings.Join(failed, ", ")), "bulkhead doctor")
+	}
+	return nil
+}
+
+// markerConf is where podman finds the marker; it comes after the packaged drop-in, whose annotations it repeats
+// because a list in a later file replaces the earlier one.
+const markerConf = "/etc/containers/containers.conf.d/51-bulkhead-marker.conf"
+
+// mark writes the drop-in that puts the host's marker, and an empty tenant, on every container: an operator's own
+// --annotation overrides the tenant, an image's annotations override neither.
+func (e *env) mark(p *policy.Policy, file string) error {
+	m, err := tenant.EnsureMarker(p.State.Lib)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`# Written by bulkhead setup --marker. The marker is secret: images must not know it.
+[containers]
+annotations = ["run.oci.hooks.stderr=/dev/null", "%s=", "%s=%s"]
+`, tenant.AnnotationTenant, tenant.AnnotationMarker, m)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("write marker drop-in: %w", err)
+	}
+	// 0644: a rootless user's podman reads the directory too, and fails on what it may not read
+	if err := renameio.WriteFile(file, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write marker drop-in: %w", err)
 	}
 	return nil
 }
