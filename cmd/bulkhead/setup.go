@@ -26,7 +26,9 @@ type object struct {
 
 // objects are loaded in this order.
 var objects = []object{
+	{"device", "device rules above all containers", bpf.SetupDevice},
 	{"account", "what each container uses", bpf.SetupAccount},
+	{"shape", "the classifier of shaped traffic, for this network namespace", bpf.SetupShape},
 }
 
 func setupCommand(e *env) *cobra.Command {

@@ -65,7 +65,7 @@ func (e *env) uninstall(p *policy.Policy, force bool) error {
 // themselves and go with their interface.
 func unpinAll(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || filepath.Dir(path) == dir { // the kernel's own files lie in the root
 			return err
 		}
 		return os.Remove(path)
