@@ -2,13 +2,13 @@ package policy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
+	"strconv"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -20,10 +20,14 @@ const cacheVersion = 1
 
 const cacheMagic = "bulkhead policy cache\n"
 
-// stamp tells one version of a file or directory from another.
+// cacheLayout is fingerprint()'s value for this source; a test says what to
+// write here after a change of types or defaults.
+const cacheLayout uint64 = 0x20a2e0d05b8
+
+// stamp tells one version of a file or directory from another; zeros but for
+// the path say that it is not there.
 type stamp struct {
 	Path         string
-	Absent       bool
 	Dev, Ino     uint64
 	Size         int64
 	Mtime, Ctime int64  // ns
@@ -37,7 +41,14 @@ func stampOf(path string, st *syscall.Stat_t) stamp {
 	}
 }
 
-// tenantIndex is the cache's named tenants, decoded one at a time when asked.
+// Names in the cache's index that no tenant can have.
+const (
+	indexAlone = ""
+	indexRest  = "*"
+)
+
+// tenantIndex is what holds for each tenant, decoded one at a time when asked:
+// a hook wants one of perhaps a thousand.
 type tenantIndex struct{ b []byte }
 
 func (x *tenantIndex) get(tenant string) (Effective, bool) {
@@ -58,45 +69,57 @@ func (x *tenantIndex) names() []string {
 	var out []string
 	r := reader{b: x.b}
 	for len(r.b) > 0 {
-		out = append(out, string(r.bytes()))
-		r.bytes()
+		name := string(r.bytes())
+		if r.bytes(); name != indexAlone && name != indexRest {
+			out = append(out, name)
+		}
 	}
 	return out
 }
 
-// fingerprint changes with the types, the defaults and cacheVersion.
+// fingerprint changes with the types, the defaults and cacheVersion. It is
+// compared with cacheLayout by a test and not at run time, where it would
+// cost as much as everything else.
 func fingerprint() uint64 {
 	p := defaults()
 	b := shape([]byte{cacheVersion}, policyType)
 	b = shape(b, effectiveType)
 	b = encode(b, reflect.ValueOf(p).Elem())
 	b = encode(b, reflect.ValueOf(&p.rest).Elem())
-	return uint64(crc32.ChecksumIEEE(b))<<32 | uint64(len(b))
+	return uint64(crc32.ChecksumIEEE(b))<<16 ^ uint64(len(b))
 }
 
 // header is everything before the checksummed rest of a cache: equal bytes
 // mean that the cache was made by the same code from the same files.
 func header(stamps []stamp) []byte {
-	b := append([]byte(cacheMagic), make([]byte, 0, 1024)...)
-	b = encode(b, reflect.ValueOf(fingerprint()))
-	return encode(b, reflect.ValueOf(stamps))
+	b := append(make([]byte, 0, 1024), cacheMagic...)
+	b = binary.AppendUvarint(b, cacheLayout)
+	b = binary.AppendUvarint(b, uint64(len(stamps)))
+	for _, s := range stamps {
+		b = binary.AppendUvarint(b, uint64(len(s.Path)))
+		b = append(b, s.Path...)
+		for _, n := range []uint64{s.Dev, s.Ino, uint64(s.Size), uint64(s.Mtime), uint64(s.Ctime), uint64(s.Sum)} {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
+	return b
 }
 
 // pack writes the cache's bytes.
 func (p *Policy) pack(stamps []stamp) []byte {
-	var body []byte
-	for _, v := range []any{p, &p.alone, &p.rest} {
-		body = encode(body, reflect.ValueOf(v).Elem())
-	}
+	body := encode(nil, reflect.ValueOf(p).Elem())
 	var index []byte
-	for _, name := range p.Tenants() {
-		e := p.tenants[name]
+	add := func(name string, e Effective) {
 		index = encode(index, reflect.ValueOf(name))
 		index = encode(index, reflect.ValueOf(string(encode(nil, reflect.ValueOf(&e).Elem()))))
 	}
-	body = encode(body, reflect.ValueOf(string(index)))
-	out := header(stamps)
-	out = encode(out, reflect.ValueOf(crc32.ChecksumIEEE(body)))
+	add(indexAlone, p.alone)
+	add(indexRest, p.rest)
+	for _, name := range p.Tenants() {
+		add(name, p.tenants[name])
+	}
+	body = append(binary.AppendUvarint(body, uint64(len(index))), index...)
+	out := binary.AppendUvarint(header(stamps), uint64(crc32.ChecksumIEEE(body)))
 	return append(out, body...)
 }
 
@@ -112,9 +135,7 @@ func unpack(b []byte, stamps []stamp) *Policy {
 		return nil
 	}
 	p := &Policy{}
-	for _, v := range []any{p, &p.alone, &p.rest} {
-		r.decode(reflect.ValueOf(v).Elem())
-	}
+	r.decode(reflect.ValueOf(p).Elem())
 	p.lazy = &tenantIndex{r.bytes()}
 	if r.err != nil || len(r.b) != 0 {
 		return nil
@@ -124,7 +145,7 @@ func unpack(b []byte, stamps []stamp) *Policy {
 
 // cachePath is where the cache of a config lies.
 func cachePath(run, config string) string {
-	return filepath.Join(run, fmt.Sprintf("policy-%08x.cache", crc32.ChecksumIEEE([]byte(config))))
+	return run + "/policy-" + strconv.FormatUint(uint64(crc32.ChecksumIEEE([]byte(config))), 16) + ".cache"
 }
 
 // readCache gives the cached policy of these files, or nil. It is believed
@@ -135,15 +156,14 @@ func readCache(path string, stamps []stamp) *Policy {
 	if err != nil {
 		return nil
 	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
+	defer syscall.Close(fd)
 	var st syscall.Stat_t
 	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG ||
 		st.Mode&0o7777 != 0o600 || int(st.Uid) != os.Geteuid() || st.Size > 64<<20 {
 		return nil
 	}
-	b := make([]byte, st.Size)
-	if _, err := io.ReadFull(f, b); err != nil {
+	b, err := readAll(fd, st.Size)
+	if err != nil {
 		return nil
 	}
 	return unpack(b, stamps)
@@ -174,22 +194,21 @@ func (p *Policy) writeCache(path string, stamps []stamp) error {
 func scanRun(files [][]byte) string {
 	run := DefaultRun
 	for _, data := range files {
-		s := string(data)
-		i := strings.Index("\n"+s, "\n[state]")
-		if i < 0 {
+		_, rest, ok := bytes.Cut(data, []byte("\n[state]"))
+		if !ok {
 			continue
 		}
-		for line := range strings.Lines(s[i+len("[state]"):]) {
-			line = strings.TrimSpace(line)
-			if strings.HasPrefix(line, "[") {
+		for line := range bytes.Lines(rest) {
+			line = bytes.TrimSpace(line)
+			if bytes.HasPrefix(line, []byte("[")) {
 				break
 			}
-			name, value, ok := strings.Cut(line, "=")
-			if !ok || strings.TrimSpace(name) != "run" {
+			name, value, ok := bytes.Cut(line, []byte("="))
+			if !ok || string(bytes.TrimSpace(name)) != "run" {
 				continue
 			}
-			if parts := strings.SplitN(value, `"`, 3); len(parts) == 3 {
-				run = parts[1]
+			if parts := bytes.SplitN(value, []byte{'"'}, 3); len(parts) == 3 {
+				run = string(parts[1])
 			}
 		}
 	}

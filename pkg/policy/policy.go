@@ -8,10 +8,9 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -138,26 +137,25 @@ func gatherFrom(config, vendor, host string) (*sources, error) {
 // add reads one file. A file that only another could have changed is read;
 // one that anybody could change is an error.
 func (s *sources) add(path string, mayMiss bool) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && mayMiss {
-		s.stamps = append(s.stamps, stamp{Path: path, Absent: true})
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if err == syscall.ENOENT && mayMiss {
+		s.stamps = append(s.stamps, stamp{Path: path})
 		return nil
 	}
 	if err != nil {
-		return Hint(fmt.Errorf("read policy: %w", err), "write "+path+", or start from install/policy.toml")
+		return Hint(fmt.Errorf("read policy %s: %w", path, err), "write "+path+", or start from install/policy.toml")
 	}
-	defer f.Close()
-	st, err := owned(f, path)
+	defer syscall.Close(fd)
+	st, err := owned(fd, path)
 	if err != nil {
 		return err
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Size > maxFile {
 		return fmt.Errorf("read policy %s: want a regular file of at most %d bytes", path, maxFile)
 	}
-	data := make([]byte, st.Size)
-	n, err := f.ReadAt(data, 0)
-	if int64(n) != st.Size {
-		return fmt.Errorf("read policy %s: have %d of %d bytes: %w", path, n, st.Size, err)
+	data, err := readAll(fd, st.Size)
+	if err != nil {
+		return fmt.Errorf("read policy %s: %w", path, err)
 	}
 	mark := stampOf(path, st)
 	mark.Sum = crc32.ChecksumIEEE(data)
@@ -165,18 +163,38 @@ func (s *sources) add(path string, mayMiss bool) error {
 	return nil
 }
 
+// readAll reads size bytes, all that a file had when it was looked at.
+func readAll(fd int, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	for n := 0; n < len(b); {
+		m, err := syscall.Read(fd, b[n:])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n += m
+	}
+	return b, nil
+}
+
 // dir lists the drop-ins of a directory, by name.
 func (s *sources) dir(path string) ([]string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.stamps = append(s.stamps, stamp{Path: path, Absent: true})
+	var probe syscall.Stat_t
+	if syscall.Stat(path, &probe) == syscall.ENOENT {
+		s.stamps = append(s.stamps, stamp{Path: path})
 		return nil, nil
 	}
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}
 	defer f.Close()
-	st, err := owned(f, path)
+	st, err := owned(int(f.Fd()), path)
 	if err != nil {
 		return nil, err
 	}
@@ -191,9 +209,9 @@ func (s *sources) dir(path string) ([]string, error) {
 }
 
 // owned refuses what others than root and this user may write.
-func owned(f *os.File, path string) (*syscall.Stat_t, error) {
+func owned(fd int, path string) (*syscall.Stat_t, error) {
 	var st syscall.Stat_t
-	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+	if err := syscall.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("read policy %s: %w", path, err)
 	}
 	if st.Mode&0o022 != 0 {
@@ -233,15 +251,19 @@ func (s *sources) parse() (*Policy, error) {
 
 // For is what the policy means for a tenant; "" is a container that is alone.
 func (p *Policy) For(tenant string) Effective {
-	if tenant == "" {
-		return p.alone
-	}
 	e, ok := p.tenants[tenant]
-	if !ok && p.lazy != nil {
-		e, ok = p.lazy.get(tenant)
-	}
-	if !ok {
+	switch {
+	case p.lazy != nil:
+		if e, ok = p.lazy.get(tenant); !ok {
+			e, _ = p.lazy.get(indexRest)
+		}
+	case tenant == "":
+		e = p.alone
+	case !ok:
 		e = p.rest
+	}
+	if tenant == "" {
+		return e
 	}
 	e.Tenant = tenant
 	e.Level.Relabel = slices.Clone(e.Level.Relabel)
