@@ -208,3 +208,6 @@ func hardenAppArmor(p *object, r Rules, h Host, res *Result) error {
 	res.change(p.path+"/apparmorProfile", Set, "what the engine left unconfined", have, r.AppArmor)
 	return p.set("apparmorProfile", r.AppArmor)
 }
+
+// Dropped says whether the rules drop a capability, named in any way that a runtime takes.
+func Dropped(r Rules, capability string) bool { return r.drops(capability) }

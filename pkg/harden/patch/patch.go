@@ -86,6 +86,18 @@ func Rules(p *policy.Policy, c Container, log *slog.Logger) (e policy.Effective,
 	return e, r, false, err
 }
 
+// RulesOf is what the policy wants of a container that runs, by the record that its hooks left; one that has none is
+// alone.
+func RulesOf(p *policy.Policy, id string) (e policy.Effective, r harden.Rules, skip bool, err error) {
+	rec, _, err := tenant.OpenRecords(p.State.Run).Get(id)
+	if err != nil || rec.Identity.Exempt {
+		return e, r, true, err
+	}
+	e = p.For(rec.Identity.Tenant)
+	r, err = harden.Plan(e.Harden)
+	return e, r, false, err
+}
+
 // Settle lets the mode have its say about a result: what the config is to be, or a refusal.
 func Settle(p *policy.Policy, m policy.Mode, before []byte, res *harden.Result, log *slog.Logger) ([]byte, error) {
 	var errs error

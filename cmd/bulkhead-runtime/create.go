@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// kept is the suffix of the config as the engine made it, beside the one that is used.
+const kept = ".engine"
+
+const maxConfig = 16 << 20 // bytes
+
+// prepare does what the verb wants done before the real runtime starts.
+func prepare(inv *invocation) (err error) {
+	if inv.runtime, err = findRuntime(inv.want); err != nil {
+		return err
+	}
+	switch {
+	case inv.verb == "create" || inv.verb == "run" || inv.verb == "restore":
+		return withPolicy(inv, createContainer)
+	case inv.verb == "exec":
+		return withPolicy(inv, execProcess)
+	}
+	return nil
+}
+
+func withPolicy(inv *invocation, f func(*invocation, *policy.Policy, *slog.Logger) error) error {
+	p, err := policy.Load(inv.config)
+	if err != nil {
+		return err
+	}
+	if p.Absent {
+		return nil
+	}
+	log := journal.New(journal.Sink{Name: "bulkhead-runtime", File: p.Log.File}, os.Stderr).With("container", inv.id)
+	err = f(inv, p, log)
+	var refusal *policy.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		log.Error("failed", "reason", err.Error(), "hint", policy.HintOf(err))
+	}
+	return err
+}
+
+// createContainer tightens the bundle's config.json.
+func createContainer(inv *invocation, p *policy.Policy, log *slog.Logger) error {
+	path := inv.specFile
+	if path == "" {
+		path = filepath.Join(inv.bundle, "config.json")
+	}
+	config, mode, err := read(path)
+	if err != nil {
+		return err
+	}
+	c, err := patch.Read(config, inv.id)
+	if err != nil {
+		return err
+	}
+	e, rules, skip, err := patch.Rules(p, c, log)
+	if err != nil || skip {
+		return err
+	}
+	log = log.With("tenant", e.Tenant)
+	res, err := harden.Config(config, rules, patch.Host(c.Podman))
+	if err != nil {
+		return err
+	}
+	if inv.noPivot && rules.NoPivot != harden.Allow {
+		res.Refusals = append(res.Refusals, harden.Refusal{Object: "option --no-pivot",
+			Reason: "without pivot_root the host's root stays mounted below the container's", Hint: "take no_pivot_root or its like out of the engine's configuration"})
+	}
+	out, err := patch.Settle(p, e.Mode("harden"), config, res, log)
+	if err != nil {
+		return err
+	}
+	if out, err = inject(out, inv.hooks); err != nil {
+		return err
+	}
+	if string(out) == string(config) {
+		return nil
+	}
+	if err := write(path+kept, config, mode); err != nil {
+		return err
+	}
+	return write(path, out, mode)
+}
+
+// execProcess tightens the process that is added to a container.
+func execProcess(inv *invocation, p *policy.Policy, log *slog.Logger) error {
+	e, rules, skip, err := patch.RulesOf(p, inv.id)
+	if err != nil || skip {
+		return err
+	}
+	log, m := log.With("tenant", e.Tenant), e.Mode("harden")
+	for _, c := range inv.caps {
+		if gone := harden.Dropped(rules, c); gone {
+			d := policy.Decision{Verdict: policy.Refuse, Section: "harden", Object: "exec --cap " + c, Reason: "the profile drops it", Hint: "exec without it"}
+			if err := p.Settle(m, d, log); err != nil {
+				return err
+			}
+		}
+	}
+	path := inv.processFile()
+	if path == "" {
+		return nil // the runtime takes the process of config.json, which is tightened already
+	}
+	process, mode, err := read(path)
+	if err != nil {
+		return err
+	}
+	res, err := harden.Process(process, rules, patch.Host(false))
+	if err != nil {
+		return err
+	}
+	out, err := patch.Settle(p, m, process, res, log)
+	if err != nil || string(out) == string(process) {
+		return err
+	}
+	return write(path, out, mode)
+}
+
+func read(path string) ([]byte, os.FileMode, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open config: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("open config: %w", err)
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxConfig {
+		return nil, 0, fmt.Errorf("read %s: want a regular file of at most %d bytes, have %v of %d", path, maxConfig, fi.Mode(), fi.Size())
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return b, fi.Mode().Perm(), nil
+}
+
+// write replaces a file whole: a reader sees the old one or the new one.
+func write(path string, b []byte, mode os.FileMode) error {
+	if err := renameio.WriteFile(path, b, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// directories in which runtimes are looked for after PATH: some engines start theirs without one.
+var directories = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/usr/libexec/crio:/bin:/sbin"
+
+// findRuntime is the path of the runtime that is wanted: a path, a name, or "" for crun or runc. It is never this
+// program itself, under whatever name.
+func findRuntime(want string) (string, error) {
+	candidates := []string{want}
+	if want == "" {
+		candidates = []string{"crun", "runc"}
+	}
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return "", fmt.Errorf("find the real runtime: %w", err)
+	}
+	for _, name := range candidates {
+		paths := []string{name}
+		if !strings.ContainsRune(name, '/') {
+			paths = nil
+			for dir := range strings.SplitSeq(os.Getenv("PATH")+":"+directories, ":") {
+				if strings.HasPrefix(dir, "/") {
+					paths = append(paths, filepath.Join(dir, name))
+				}
+			}
+		}
+		for _, path := range paths {
+			fi, err := os.Stat(path)
+			if err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 && !os.SameFile(fi, self) {
+				return path, nil
+			}
+		}
+	}
+	return "", policy.Hint(fmt.Errorf("find the real runtime: no %s in PATH or %s", strings.Join(candidates, " or "), directories),
+		"name it: bulkhead-runtime --bulkhead-runtime PATH, or link this program as bulkhead-runc or bulkhead-crun")
+}
