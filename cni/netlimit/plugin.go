@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
+	"github.com/bulkhead-containers/bulkhead/pkg/usage"
+)
+
+type plugin struct{ stdout, stderr io.Writer }
+
+// call is one invocation with what all verbs need.
+type call struct {
+	c    *config
+	p    *policy.Policy
+	log  *slog.Logger
+	dirs port.Dirs
+	key  shape.Key
+}
+
+func (pl plugin) open(c *config, args *skel.CmdArgs) (*call, error) {
+	p, err := policy.Load(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	return &call{c: c, p: p, dirs: port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run},
+		log: journal.New(journal.Sink{Name: "netlimit", File: p.Log.File}, pl.stderr).With("container", args.ContainerID),
+		key: shape.Key{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}}, nil
+}
+
+// add limits and counts the interface that the plugins before made.
+func (pl plugin) add(args *skel.CmdArgs) error {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return err
+	}
+	cl, err := pl.open(c, args)
+	if err != nil {
+		return err
+	}
+	w, claim, ports, err := cl.plan(args)
+	if err != nil {
+		return err
+	}
+	defer ports.Close()
+	for _, n := range c.notes {
+		cl.log.Info(n)
+	}
+	if err := shape.Attach(ports, cl.dirs, c.Config, w, claim); err != nil {
+		return err
+	}
+	return pl.printResult(c)
+}
+
+// plan finds the interface and whose it is, and decides its limits.
+func (cl *call) plan(args *skel.CmdArgs) (w shape.Want, claim port.Claim, ports *port.Ports, err error) {
+	r, err := cl.c.result()
+	if err != nil {
+		return w, claim, nil, err
+	}
+	claim.Interface, err = port.Find(r, args.Netns, args.IfName)
+	if err != nil {
+		return w, claim, nil, err
+	}
+	rec, err := cl.settle(args)
+	if err != nil {
+		return w, claim, nil, err
+	}
+	claim.Tenant = rec.Compartment
+	w = shape.Want{Key: cl.key, Veth: claim.Index}
+	if rec.Identity.Exempt {
+		claim.Flags |= port.Infra
+	} else {
+		w.In, w.Out, w.Min, w.Subnets, w.Only = cl.c.limits[0], cl.c.limits[1], cl.c.min, cl.c.subnets, cl.c.only
+		e := cl.p.For(rec.Identity.Tenant)
+		whose := rec.Compartment
+		if rec.Identity.Tenant == "" {
+			whose = 0
+		}
+		w.Bound(e, whose)
+		cl.audit(e, &w)
+	}
+	ports, err = port.OpenOrSetup(cl.dirs, cl.c.Config)
+	return w, claim, ports, err
+}
+
+// audit says what would be limited where policy only looks, and takes the limits away.
+func (cl *call) audit(e policy.Effective, w *shape.Want) {
+	if e.Mode("network") != policy.Audit || !w.Limited() {
+		return
+	}
+	_, _ = cl.p.Act(policy.Audit, policy.Decision{
+		Verdict: policy.Change, Section: "network", Object: cl.key.IfName,
+		Reason: fmt.Sprintf("limit ingress to %v, egress to %v, the tenant's sum to %v and %v (0bit: no limit)", w.In.Rate, w.Out.Rate, w.TotalIn, w.TotalOut),
+	}, cl.log)
+	*w = shape.Want{Key: w.Key, Veth: w.Veth}
+}
+
+// settle says whose the container is, as far as CNI knows, and leaves a record for the hooks.
+func (cl *call) settle(args *skel.CmdArgs) (tenant.Record, error) {
+	ev := tenant.Evidence{ContainerID: args.ContainerID, Network: cl.c.Name, NetworkTenant: cl.c.Tenant}
+	for kv := range strings.SplitSeq(args.Args, ";") {
+		k, v, _ := strings.Cut(kv, "=")
+		switch k {
+		case "K8S_POD_NAMESPACE":
+			ev.PodNamespace = v
+		case "K8S_POD_NAME":
+			ev.Name, ev.PodName = v, v
+		}
+	}
+	if ev.PodNamespace == "" { // podman gives the container's name here
+		ev.PodName = ""
+	}
+	var st unix.Stat_t
+	if args.Netns != "" && unix.Stat(args.Netns, &st) == nil {
+		ev.Netns = st.Ino
+	}
+	return tenant.Settle(cl.p, tenant.OpenRecords(cl.p.State.Run), tenant.OpenRegistry(cl.p.State.Lib, cl.p.For("").Level.Categories), ev)
+}
+
+// printResult passes on the result of the plugins before, which this one changes nothing of.
+func (pl plugin) printResult(c *config) error {
+	var r map[string]jsontext.Value
+	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
+		return fmt.Errorf("%w: prevResult: %w", errDecode, err)
+	}
+	out := c.PrevResult
+	if _, ok := r["cniVersion"]; !ok {
+		v, err := json.Marshal(c.CNIVersion)
+		if err != nil {
+			return err
+		}
+		r["cniVersion"] = v
+		if out, err = json.Marshal(r); err != nil {
+			return err
+		}
+	}
+	_, err := pl.stdout.Write(append(out, '\n'))
+	return err
+}
+
+// check compares what is with what ADD made, or `bulkhead limit` since.
+func (pl plugin) check(args *skel.CmdArgs) error {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return err
+	}
+	cl, err := pl.open(c, args)
+	if err != nil {
+		return err
+	}
+	w, claim, ports, err := cl.plan(args)
+	if err != nil {
+		return err
+	}
+	defer ports.Close()
+	return shape.CheckAttached(ports, cl.dirs, w, claim)
+}
+
+// del takes away what add made, whatever is left of it, and hands the bytes over. Limits that add refused are no reason
+// to fail here.
+func (pl plugin) del(args *skel.CmdArgs) error {
+	c := &config{}
+	if err := json.Unmarshal(args.StdinData, c); err != nil {
+		var only struct { // a key of the wrong type made ADD fail; DEL must not
+			Name   string `json:"name"`
+			Config string `json:"config"`
+		}
+		if err := json.Unmarshal(args.StdinData, &only); err != nil {
+			return fmt.Errorf("%w: %w", errDecode, err)
+		}
+		c = &config{Name: only.Name, Config: only.Config}
+	}
+	cl, err := pl.open(c, args)
+	if err != nil {
+		return err
+	}
+	return shape.Detach(cl.dirs, cl.key, func(f shape.Final) { cl.handOver(cl.key, f) })
+}
+
+// handOver gives the bytes to the container's account. Accounting fails open: the container's end must not hang on it.
+func (cl *call) handOver(k shape.Key, f shape.Final) {
+	r := usage.NetReading{ID: k.ContainerID, Network: k.Network, IfName: k.IfName, Port: uint64(f.Ifindex), Counters: net(f)}
+	rec, ok, err := tenant.OpenRecords(cl.p.State.Run).Get(k.ContainerID)
+	if ok && err == nil {
+		r.Life, r.Since = rec.Life, rec.Started
+		r.Kind, r.Tenant, r.Name, r.Engine = rec.Identity.Kind, rec.Identity.Tenant, rec.Name, rec.Identity.Engine
+		if rec.PodNamespace != "" {
+			r.Pod = rec.PodNamespace + "/" + rec.PodName
+		}
+	}
+	err = usage.HandOver(usage.Dirs{Run: cl.p.State.Run, Lib: cl.p.State.Lib, Bpffs: cl.p.State.Bpffs}, r)
+	switch {
+	case errors.Is(err, usage.ErrNoAccount):
+		cl.log.Info("bytes of a container without an account", "in", f.In.Bytes, "out", f.Out.Bytes)
+	case err != nil:
+		cl.log.Error("bytes not handed over", "error", err.Error(), "in", f.In.Bytes, "out", f.Out.Bytes)
+	}
+}
+
+func net(f shape.Final) usage.Net {
+	in, out, policy := f.In.TenantBytes, f.Out.TenantBytes, f.Counters.Dropped()
+	n := usage.Net{Layer: 2, InBytes: f.In.Bytes, InPackets: f.In.Packets, InTenantBytes: &in,
+		OutBytes: f.Out.Bytes, OutPackets: f.Out.Packets, OutTenantBytes: &out, DroppedPolicy: &policy}
+	if f.Shaped {
+		n.DroppedShaper = &f.Dropped
+	}
+	return n
+}
+
+// gc takes away what belongs to no attachment that the engine knows.
+func (pl plugin) gc(args *skel.CmdArgs) error {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return err
+	}
+	cl, err := pl.open(c, args)
+	if err != nil {
+		return err
+	}
+	valid := map[shape.Key]bool{}
+	for _, a := range c.Attachments {
+		valid[shape.Key{Network: c.Name, ContainerID: a.ContainerID, IfName: a.IfName}] = true
+	}
+	return shape.Collect(cl.dirs, c.Name, func(k shape.Key) bool { return valid[k] }, cl.handOver)
+}
+
+// status says whether an ADD could work.
+func (pl plugin) status(args *skel.CmdArgs) error {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return err
+	}
+	cl, err := pl.open(c, args)
+	if err != nil {
+		return err
+	}
+	ports, err := port.OpenOrSetup(cl.dirs, c.Config)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	ports.Close()
+	s, err := shape.OpenOrSetup(cl.dirs, c.Config)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
+	}
+	s.Close()
+	return nil
+}

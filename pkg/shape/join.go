@@ -1,0 +1,229 @@
+package shape
+
+import (
+	"errors"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
+)
+
+// Lower takes l where it is stricter than what w has: of runtimeConfig, conflist and policy the lowest wins.
+func (l *Limit) Lower(other Limit) {
+	if other.Rate != 0 && (l.Rate == 0 || other.Rate < l.Rate) {
+		*l = other
+	}
+}
+
+// Bound adds policy's limits to w: ceilings, the guaranteed share, and the totals of the tenant, whose compartment tenant
+// is (0: it has none).
+func (w *Want) Bound(e policy.Effective, tenant uint32) {
+	w.In.Lower(Limit{Rate: e.Network.Ingress})
+	w.Out.Lower(Limit{Rate: e.Network.Egress})
+	if tenant != 0 {
+		w.Tenant, w.TotalIn, w.TotalOut = tenant, e.Total.Ingress, e.Total.Egress
+	}
+	if w.Min == 0 || e.Network.Min != 0 && e.Network.Min < w.Min {
+		w.Min = e.Network.Min
+	}
+	// A share of a smaller ceiling is the whole of it.
+	for _, r := range []policy.BitsPerSecond{w.In.Rate, w.Out.Rate, w.TotalIn, w.TotalOut} {
+		if r != 0 && w.Min > r {
+			w.Min = r
+		}
+	}
+}
+
+// Limited says whether w asks for any limit.
+func (w *Want) Limited() bool {
+	return w.In.Rate != 0 || w.Out.Rate != 0 || w.TotalIn != 0 || w.TotalOut != 0
+}
+
+// Attach shapes w and claims its port: classes first, then the port's redirects into them. A container without any
+// limit is counted only, and needs no shaper.
+func Attach(ports *port.Ports, d port.Dirs, config string, w Want, c port.Claim) error {
+	c.Owner, c.Flags = port.OwnerLimit, c.Flags|port.Count
+	s, err := Open(d)
+	switch {
+	case errors.Is(err, ErrNotSetUp) && !w.Limited(): // else it may have been limited before
+		return ports.Apply(w.Key, c)
+	case errors.Is(err, ErrNotSetUp):
+		s, err = OpenOrSetup(d, config)
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if !w.Limited() {
+		if _, had, err := s.Lookup(w.Key); err != nil || !had {
+			return errors.Join(err, ports.Apply(w.Key, c))
+		}
+	}
+	p, err := s.plan(w)
+	if err != nil {
+		return err
+	}
+	return s.Apply(p, func(to Placed) error { return ports.Apply(w.Key, withRedirects(c, to)) })
+}
+
+// plan is Make with the interface's own MTU, where w has none.
+func (s *Shaper) plan(w Want) (Plan, error) {
+	if w.MTU == 0 {
+		l, err := s.rt.LinkByIndex(int(w.Veth))
+		if err != nil {
+			return Plan{}, err
+		}
+		w.MTU = l.MTU
+	}
+	return Make(w)
+}
+
+func withRedirects(c port.Claim, to Placed) port.Claim {
+	c.Upload, c.Download = to.Upload, to.Download
+	if to != (Placed{}) {
+		c.Flags |= port.Shape
+	}
+	return c
+}
+
+// CheckAttached is Check of both: the shaper's plan and the port's claim.
+func CheckAttached(ports *port.Ports, d port.Dirs, w Want, c port.Claim) error {
+	c.Owner, c.Flags = port.OwnerLimit, c.Flags|port.Count
+	s, err := Open(d)
+	if errors.Is(err, ErrNotSetUp) && !w.Limited() {
+		return ports.Check(w.Key, c)
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	to := Placed{}
+	if _, had, err := s.Lookup(w.Key); err != nil {
+		return err
+	} else if had || w.Limited() {
+		p, err := s.plan(w)
+		if err != nil {
+			return err
+		}
+		if to, err = s.Check(p); err != nil {
+			return err
+		}
+	}
+	return ports.Check(w.Key, withRedirects(c, to))
+}
+
+// Final is what an interface had counted when it was detached.
+type Final struct {
+	port.Counters
+	Counted bool   // false: there was no port
+	Ifindex uint32 // of the host side
+	Dropped uint64 // packets, by the shaper
+	Shaped  bool   // false: it had no limit, Dropped means nothing
+}
+
+// Detach takes claim and classes away. What was counted is handed over before, so that a crash between the two loses
+// nothing, and once more if it grew meanwhile. Nothing there is no error. Neither the interface nor its namespace is
+// needed.
+func Detach(d port.Dirs, k Key, handOver func(Final)) error {
+	ports, err := port.Open(d)
+	if err == nil {
+		defer ports.Close()
+	} else if !errors.Is(err, port.ErrNotSetUp) {
+		return err
+	}
+	s, err := Open(d)
+	if err == nil {
+		defer s.Close()
+	} else if !errors.Is(err, ErrNotSetUp) {
+		return err
+	}
+	return detach(ports, s, k, handOver)
+}
+
+// detach is Detach with what is open; either may be nil.
+func detach(ports *port.Ports, s *Shaper, k Key, handOver func(Final)) (err error) {
+	var f Final
+	if ports != nil {
+		e, err := ports.Lookup(k)
+		if err == nil {
+			f.Ifindex = e.Ifindex
+			f.Counters, err = ports.Read(k)
+		}
+		if f.Counted = err == nil; !f.Counted && !errors.Is(err, port.ErrNoEntry) {
+			return err
+		}
+	}
+	if s != nil {
+		f.Dropped, err = s.Dropped(k)
+		if f.Shaped = err == nil; !f.Shaped && !errors.Is(err, ErrNotShaped) {
+			return err
+		}
+	}
+	if f.Counted {
+		handOver(f)
+	}
+	last := f
+	if f.Counted {
+		if last.Counters, err = ports.Remove(k, port.OwnerLimit); err != nil && !errors.Is(err, port.ErrNoEntry) {
+			return err
+		} else if err != nil {
+			last = f
+		}
+	}
+	if f.Shaped {
+		if last.Dropped, err = s.Remove(k); err != nil && !errors.Is(err, ErrNotShaped) {
+			return err
+		}
+	}
+	if last != f && last.Counted {
+		handOver(last)
+	}
+	return nil
+}
+
+// Collect detaches every interface of a network that valid does not know, and removes the IFBs that are then empty.
+func Collect(d port.Dirs, network string, valid func(Key) bool, handOver func(Key, Final)) error {
+	ports, err := port.Open(d)
+	if err == nil {
+		defer ports.Close()
+	} else if !errors.Is(err, port.ErrNotSetUp) {
+		return err
+	}
+	s, err := Open(d)
+	if err == nil {
+		defer s.Close()
+	} else if !errors.Is(err, ErrNotSetUp) {
+		return err
+	}
+	dead := map[Key]bool{}
+	if ports != nil {
+		es, err := ports.List()
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			if e.Network == network && !valid(e.Key) && e.Limit != 0 {
+				dead[e.Key] = true
+			}
+		}
+	}
+	if s != nil {
+		rs, err := s.List()
+		if err != nil {
+			return err
+		}
+		for _, r := range rs {
+			if r.Want.Key.Network == network && !valid(r.Want.Key) {
+				dead[r.Want.Key] = true
+			}
+		}
+	}
+	err = nil
+	for k := range dead {
+		err = errors.Join(err, detach(ports, s, k, func(f Final) { handOver(k, f) }))
+	}
+	if s != nil {
+		_, e := s.Sweep()
+		err = errors.Join(err, e)
+	}
+	return err
+}
