@@ -25,7 +25,11 @@ var deviceObject = Object{Name: "device", ELF: deviceELF}
 // link without a moment in which none is there.
 func SetupDevice(ctx SetupContext) error {
 	target := ctx.Cgroup2
-	if target == "" {
+	if target != "" {
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return fmt.Errorf("set up device rules: make cgroup: %w", err)
+		}
+	} else {
 		tree, err := kcgroup.Find(kcgroup.DefaultRoot)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/systemd"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // Units sets properties of systemd's units; *systemd.Manager in life.
@@ -49,26 +50,25 @@ func UnitOf(cgroupsPath string) string {
 	return f[1] + "-" + f[2] + ".scope"
 }
 
-// ParentPrefix begins the name of a tenant's cgroup parent: bulkhead-TENANT.slice, or bulkhead-TENANT under cgroupfs.
-const ParentPrefix = "bulkhead-"
-
-// Parent is the target of the tenant's parent above the container: the nearest ancestor that is named for a tenant.
-func Parent(place kcgroup.Place, units Units) (Target, bool) {
+// Parent is the target of the tenant's parent above the container: its slice, which may have further ones of the tenant's
+// below, or under the cgroupfs manager the cgroup named for it.
+func Parent(place kcgroup.Place, name string, units Units) (Target, bool) {
 	any := place.V2
 	if p, ok := place.V1["memory"]; ok && !place.Pure {
 		any = p
 	}
 	up := 1
 	for p := path.Dir(any); p != "/" && p != "."; p, up = path.Dir(p), up+1 {
-		base := path.Base(p)
-		if !strings.HasPrefix(base, ParentPrefix) {
-			continue
+		switch base := path.Base(p); base {
+		case tenant.Slice(name):
+			t := Target{Place: place, Units: units, up: up}
+			if units != nil {
+				t.Unit = base
+			}
+			return t, true
+		case path.Base(tenant.CgroupfsParent(name)):
+			return Target{Place: place, up: up}, true
 		}
-		t := Target{Place: place, Units: units, up: up}
-		if strings.HasSuffix(base, ".slice") && units != nil {
-			t.Unit = base
-		}
-		return t, true
 	}
 	return Target{}, false
 }
@@ -96,11 +96,10 @@ type Change struct {
 type Applied struct {
 	Changes []Change `json:"changes,omitempty"`
 	// Kept are ceilings that the engine had set as low already.
-	Kept   []Change `json:"kept,omitempty"`
-	Unit   string   `json:"unit,omitempty"`
-	units  Units
-	Notes  []string `json:"-"`
-	raised bool
+	Kept  []Change `json:"kept,omitempty"`
+	Unit  string   `json:"unit,omitempty"`
+	units Units
+	Notes []string `json:"-"`
 }
 
 // Apply lowers the target's ceilings to the plan's. What the engine set lower stays. On an error nothing remains changed.

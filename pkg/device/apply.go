@@ -67,11 +67,14 @@ func Apply(pins string, place cgroup.Place, p Plan, setup func() error) (Held, e
 	if len(p.Rules) == 0 {
 		return Held{}, nil
 	}
-	if dir, ok := place.V2Dir(); ok {
-		return applyBPF(pins, place.Unified, own(dir), p, setup)
-	}
 	dir, v2, ok := place.Dir("devices")
-	if !ok || v2 {
+	if v2dir, has := place.V2Dir(); has {
+		h, err := applyBPF(pins, place.Unified, own(v2dir), p, setup)
+		if !errors.Is(err, ErrAbove) || !ok || v2 {
+			return h, err
+		}
+		// policy names another cgroup2 directory, or none is mounted for us: the v1 controller is left
+	} else if !ok || v2 {
 		// crun on a hybrid host leaves the container in cgroup2's root, and there is no v1 cgroup of its own either
 		return Held{}, fmt.Errorf("hold device rules: %w (cgroup2 %q, v1 devices %q)", ErrRoot, place.V2, place.V1["devices"])
 	}

@@ -1,0 +1,297 @@
+// Package claim keeps who uses what only one compartment may use: a namespace, a directory, an SELinux level. There is one
+// small file per claimed thing, so that a container's start looks at the things that it wants and not at all
+// containers there are.
+package claim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Access is how a claim uses its thing.
+type Access byte
+
+// Kinds of Access.
+const (
+	Read    Access = 'r'
+	Write   Access = 'w'
+	Private Access = 'p' // nobody else may even read it: a root file system
+)
+
+// Claim is one container's use of a thing.
+type Claim struct {
+	ID          string
+	Compartment uint32
+	Tenant      string // "" is alone
+	Sandbox     string // the pod that the container says to be in, for containers that are alone
+	Pid         int
+	Start       uint64 // of Pid, in clock ticks since boot: with it, Pid is never mistaken for a later process
+	Access      Access
+}
+
+// Key names a thing: "net-4026532001", "dir-2050-131", "level-s0:c1,c2".
+type Key string
+
+// Index is the claims under one directory.
+type Index struct{ dir string }
+
+// Open gives the claims of a run directory. It touches nothing.
+func Open(runDir string) *Index { return &Index{filepath.Join(runDir, "claims")} }
+
+// Alive says whether the claim's process lives.
+func (c Claim) Alive() bool {
+	start, ok := StartOf(c.Pid)
+	return ok && start == c.Start
+}
+
+// StartOf reads when a process started, in clock ticks since boot; ok is false where it is not there or a zombie.
+func StartOf(pid int) (start uint64, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	return parseStat(string(b))
+}
+
+// parseStat takes field 22 of proc_pid_stat(5). The name, field 2, may hold anything, so count from its last bracket.
+func parseStat(s string) (uint64, bool) {
+	i := strings.LastIndexByte(s, ')')
+	if i < 0 {
+		return 0, false
+	}
+	f := strings.Fields(s[i+1:])
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(f[19], 10, 64)
+	return n, err == nil
+}
+
+// Take adds the claim c to what key names, unless a living claim conflicts: those are returned, and nothing is changed.
+// A claim of the same container is replaced. Claims of the dead are dropped on the way.
+func (x *Index) Take(key Key, c Claim, conflict func(Claim) bool) ([]Claim, error) {
+	var against []Claim
+	err := x.change(key, true, func(have []Claim) []Claim {
+		have = slices.DeleteFunc(have, func(h Claim) bool { return h.ID == c.ID })
+		for _, h := range have {
+			if conflict(h) {
+				against = append(against, h)
+			}
+		}
+		if against = slices.DeleteFunc(against, func(h Claim) bool { return !h.Alive() }); len(against) > 0 {
+			return nil
+		}
+		if len(have) > compactAt {
+			have = slices.DeleteFunc(have, func(h Claim) bool { return !h.Alive() })
+		} else {
+			have = slices.DeleteFunc(have, func(h Claim) bool { return conflict(h) }) // dead, or it were above
+		}
+		return append(have, c)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim %s: %w", key, err)
+	}
+	return against, nil
+}
+
+// compactAt is how many claims of one thing are kept before the living are told from the dead: a volume that many
+// containers of a tenant come and go with.
+const compactAt = 16
+
+// Own makes c the only claim: of a thing that was made for this container, such as a new namespace, whatever
+// had its number before is gone.
+func (x *Index) Own(key Key, c Claim) error {
+	if err := x.change(key, true, func([]Claim) []Claim { return []Claim{c} }); err != nil {
+		return fmt.Errorf("claim %s: %w", key, err)
+	}
+	return nil
+}
+
+// Conflicts looks without claiming.
+func (x *Index) Conflicts(key Key, conflict func(Claim) bool) ([]Claim, error) {
+	f, err := os.Open(x.path(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := flock(f, unix.LOCK_SH); err != nil {
+		return nil, err
+	}
+	have, err := read(f)
+	return slices.DeleteFunc(have, func(c Claim) bool { return !conflict(c) || !c.Alive() }), err
+}
+
+// Drop removes the claim of a container; its absence is no error.
+func (x *Index) Drop(key Key, id string) error {
+	err := x.change(key, false, func(have []Claim) []Claim {
+		return slices.DeleteFunc(have, func(h Claim) bool { return h.ID == id || !h.Alive() })
+	})
+	if err != nil {
+		return fmt.Errorf("drop claim of %s on %s: %w", id, key, err)
+	}
+	return nil
+}
+
+// GC drops the claims of dead processes and returns how many things were claimed by the dead alone.
+func (x *Index) GC(dry bool) (int, error) {
+	es, err := os.ReadDir(x.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	n := 0
+	for _, e := range es {
+		err = errors.Join(err, x.change(Key(e.Name()), false, func(have []Claim) []Claim {
+			live := slices.DeleteFunc(slices.Clone(have), func(h Claim) bool { return !h.Alive() })
+			if len(live) == 0 {
+				n++
+			}
+			if dry {
+				return nil
+			}
+			if len(live) == 0 {
+				return []Claim{}
+			}
+			return live
+		}))
+	}
+	return n, err
+}
+
+func (x *Index) path(key Key) string { return filepath.Join(x.dir, string(key)) }
+
+// change runs f on the claims of key under its lock and writes what it returns; nil leaves the file as it is, an
+// empty list removes it.
+func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
+	if !valid(key) {
+		return fmt.Errorf("not a key: %q", key)
+	}
+	flags := os.O_RDWR | unix.O_NOFOLLOW
+	if create {
+		flags |= os.O_CREATE
+	}
+	for {
+		file, err := os.OpenFile(x.path(key), flags, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			if !create {
+				return nil
+			}
+			if err := os.MkdirAll(x.dir, 0o700); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		again, err := locked(file, f)
+		if cerr := file.Close(); err == nil {
+			err = cerr
+		}
+		if !again {
+			return err
+		}
+	}
+}
+
+// locked does change's work; again says that the file was removed between open and lock.
+func locked(file *os.File, f func([]Claim) []Claim) (again bool, err error) {
+	if err := flock(file, unix.LOCK_EX); err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return false, err
+	}
+	if st.Nlink == 0 {
+		return true, nil
+	}
+	have, err := read(file)
+	if err != nil {
+		return false, err
+	}
+	want := f(slices.Clone(have))
+	switch {
+	case want == nil && len(have) == 0:
+		return false, os.Remove(file.Name())
+	case want == nil:
+		return false, nil
+	case len(want) == 0:
+		return false, os.Remove(file.Name())
+	}
+	var b strings.Builder
+	for _, c := range want {
+		b.WriteString(c.line())
+	}
+	// The new text is written over the old and then cut: killed between the two, whole lines of the old
+	// remain at the end, or one torn line that is passed over.
+	if _, err := file.WriteAt([]byte(b.String()), 0); err != nil {
+		return false, err
+	}
+	return false, file.Truncate(int64(b.Len()))
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func valid(k Key) bool {
+	return k != "" && len(k) <= 200 && k[0] != '.' && !strings.ContainsAny(string(k), "/\x00")
+}
+
+func read(f *os.File) ([]Claim, error) {
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	var list []Claim
+	for line := range strings.Lines(string(b)) {
+		if c, ok := parse(line); ok {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+func (c Claim) line() string {
+	dash := func(s string) string {
+		if s == "" {
+			return "-"
+		}
+		return s
+	}
+	return fmt.Sprintf("%s %d %s %s %d %d %c\n", c.ID, c.Compartment, dash(c.Tenant), dash(c.Sandbox), c.Pid, c.Start, c.Access)
+}
+
+func parse(line string) (Claim, bool) {
+	f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+	if len(f) != 7 || !strings.HasSuffix(line, "\n") || f[0] == "" || len(f[6]) != 1 {
+		return Claim{}, false
+	}
+	undash := func(s string) string {
+		if s == "-" {
+			return ""
+		}
+		return s
+	}
+	comp, err1 := strconv.ParseUint(f[1], 10, 32)
+	pid, err2 := strconv.Atoi(f[4])
+	start, err3 := strconv.ParseUint(f[5], 10, 64)
+	return Claim{ID: f[0], Compartment: uint32(comp), Tenant: undash(f[2]), Sandbox: undash(f[3]), Pid: pid, Start: start, Access: Access(f[6][0])},
+		errors.Join(err1, err2, err3) == nil
+}

@@ -1,0 +1,166 @@
+// Package confine remembers what was put on one container, so that it can be verified while the container lives and taken
+// away when it is gone: one file per container in the run directory.
+package confine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/cgroup"
+	"github.com/bulkhead-containers/bulkhead/pkg/claim"
+	"github.com/bulkhead-containers/bulkhead/pkg/device"
+	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
+)
+
+const version = 1
+
+// State is what was put on one container.
+type State struct {
+	V        int              `json:"v"`
+	ID       string           `json:"id"`
+	Tenant   string           `json:"tenant,omitempty"`
+	Pid      int              `json:"pid"`
+	Start    uint64           `json:"start"` // of Pid, in clock ticks since boot
+	Cgroup   string           `json:"cgroup,omitempty"`
+	Device   device.Held      `json:"device,omitzero"`
+	Ceilings cgroup.Applied   `json:"ceilings,omitzero"`
+	Total    cgroup.Applied   `json:"total,omitzero"`
+	Claims   namespace.Claims `json:"claims,omitempty"`
+}
+
+// Dir is where the states of a run directory are.
+func Dir(run string) string { return filepath.Join(run, "confined") }
+
+// Pins is where the device object of a bpffs is pinned.
+func Pins(bpffs string) string { return filepath.Join(bpffs, "device") }
+
+func file(run, id string) (string, error) {
+	if id == "" || id[0] == '.' || strings.ContainsAny(id, "/\x00") {
+		return "", fmt.Errorf("state of container %.80q: not an id", id)
+	}
+	return filepath.Join(Dir(run), id+".json"), nil
+}
+
+// Write records the state, atomically.
+func Write(run string, s State) error {
+	s.V = version
+	name, err := file(run, s.ID)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(Dir(run), "."+s.ID) // one hook at a time has this container
+	err = os.WriteFile(tmp, b, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(Dir(run), 0o700); err == nil {
+			err = os.WriteFile(tmp, b, 0o600)
+		}
+	}
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	if err != nil {
+		return fmt.Errorf("record what confines %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// Read gives the state of a container; ok is false where there is none.
+func Read(run, id string) (s State, ok bool, err error) {
+	name, err := file(run, id)
+	if err != nil {
+		return s, false, err
+	}
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err == nil && s.V != version {
+		err = fmt.Errorf("want version %d, have %d", version, s.V)
+	}
+	if err != nil {
+		return s, false, fmt.Errorf("read what confines %s: %w", id, err)
+	}
+	return s, true, nil
+}
+
+// List gives the ids that have a state.
+func List(run string) ([]string, error) {
+	es, err := os.ReadDir(Dir(run))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var ids []string
+	for _, e := range es {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && id != "" && id[0] != '.' {
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
+}
+
+// Release takes away what outlives a container: its entry in the device map, its claims, the state itself. It is for
+// poststop and gc; a container that nothing is known of is no error.
+func Release(run, bpffs, id string) error {
+	s, ok, err := Read(run, id)
+	if err != nil || !ok {
+		return err
+	}
+	err = errors.Join(device.Remove(Pins(bpffs), s.Device), s.Claims.Drop(claim.Open(run), id))
+	if err != nil {
+		return err
+	}
+	name, err := file(run, id)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Alive says whether the container's process lives.
+func (s State) Alive() bool { return claim.Claim{Pid: s.Pid, Start: s.Start}.Alive() }
+
+// Check compares what is in force with what was put there: ceilings that `update` has raised, device rules that are gone.
+func Check(s State, bpffs string) error {
+	return errors.Join(device.Check(Pins(bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total))
+}
+
+// GC releases the containers whose process and cgroup are both gone, and drops what the dead claim and the device map's
+// entries that no state knows. It returns the ids that it released, or with dry would.
+func GC(run, bpffs string, dry bool) ([]string, error) {
+	ids, err := List(run)
+	var gone []string
+	keep := map[uint64]bool{}
+	for _, id := range ids {
+		s, ok, rerr := Read(run, id)
+		if err = errors.Join(err, rerr); !ok {
+			continue
+		}
+		if _, serr := os.Stat(s.Cgroup); s.Alive() || s.Cgroup != "" && serr == nil {
+			keep[s.Device.ID] = true
+			continue
+		}
+		gone = append(gone, id)
+		if !dry {
+			err = errors.Join(err, Release(run, bpffs, id))
+		}
+	}
+	_, derr := device.GC(Pins(bpffs), func(id uint64) bool { return keep[id] }, dry)
+	_, cerr := claim.Open(run).GC(dry)
+	return gone, errors.Join(err, derr, cerr)
+}
