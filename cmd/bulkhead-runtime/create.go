@@ -18,9 +18,6 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
-// kept is the suffix of the config as the engine made it, beside the one that is used.
-const kept = ".engine"
-
 const maxConfig = 16 << 20 // bytes
 
 // prepare does what the verb wants done before the real runtime starts.
@@ -91,7 +88,7 @@ func createContainer(inv *invocation, p *policy.Policy, log *slog.Logger) error 
 	if string(out) == string(config) {
 		return nil
 	}
-	if err := write(path+kept, config, mode); err != nil {
+	if err := write(path+patch.Suffix, config, mode); err != nil {
 		return err
 	}
 	return write(path, out, mode)

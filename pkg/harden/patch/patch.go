@@ -86,6 +86,25 @@ func Rules(p *policy.Policy, c Container, log *slog.Logger) (e policy.Effective,
 	return e, r, false, err
 }
 
+// RulesFor is Rules without writing anything down: what the policy would want of a config.
+func RulesFor(p *policy.Policy, c Container) (e policy.Effective, r harden.Rules, err error) {
+	var id tenant.Identity
+	rec, ok, err := tenant.OpenRecords(p.State.Run).Get(c.ID)
+	if id = rec.Identity; err != nil || !ok {
+		marker, err := tenant.Marker(p.State.Lib)
+		if err != nil {
+			return e, r, err
+		}
+		id, err = tenant.Decide(p, tenant.Evidence{ContainerID: c.ID, CgroupsPath: c.CgroupsPath, Annotations: c.Annotations, Marker: marker})
+		if err != nil {
+			return e, r, err
+		}
+	}
+	e = p.For(id.Tenant)
+	r, err = harden.Plan(e.Harden)
+	return e, r, err
+}
+
 // RulesOf is what the policy wants of a container that runs, by the record that its hooks left; one that has none is
 // alone.
 func RulesOf(p *policy.Policy, id string) (e policy.Effective, r harden.Rules, skip bool, err error) {
@@ -155,6 +174,9 @@ func loadedProfiles() (names []string) {
 	}
 	return names
 }
+
+// Suffix is that of the config as the engine made it, where it is kept beside the one in force.
+const Suffix = ".engine"
 
 // originals is where configs are kept as the engine made them; bulkhead diff reads them.
 func originals(runDir string) string { return filepath.Join(runDir, "configs") }

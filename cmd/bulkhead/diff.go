@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+func diffCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff CONTAINER|config.json",
+		Short: "What hardening changed in a container's config, and why",
+		Long: `For a container: what was changed of the config that its engine made, by the policy as it is now.
+For a file: what would be changed of it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return e.diff(args[0]) },
+	}
+}
+
+func (e *env) diff(word string) error {
+	p, err := e.Policy()
+	if err != nil {
+		return err
+	}
+	var before, now []byte
+	var id string
+	if fi, err := os.Stat(word); err == nil && fi.Mode().IsRegular() {
+		if before, err = os.ReadFile(word); err != nil {
+			return fmt.Errorf("read config: %w", err)
+		}
+	} else if id, before, now, err = configs(p, word); err != nil {
+		return err
+	}
+	c, err := patch.Read(before, id)
+	if err != nil {
+		return err
+	}
+	eff, rules, err := patch.RulesFor(p, c)
+	if err != nil {
+		return err
+	}
+	res, err := harden.Config(before, rules, patch.Host(c.Podman))
+	if err != nil {
+		return err
+	}
+	who := eff.Tenant
+	if who == "" {
+		who = "nobody (alone)"
+	}
+	fmt.Fprintf(e.Stdout, "tenant %s, profile %s, mode %s\n", who, rules.Profile, eff.Mode("harden"))
+	for _, ch := range res.Changes {
+		printChange(e, ch)
+	}
+	for _, r := range res.Refusals {
+		fmt.Fprintf(e.Stdout, "! %s: %s\n", r.Object, r.Reason)
+	}
+	for _, n := range res.Notes {
+		fmt.Fprintf(e.Stdout, "# %s\n", n)
+	}
+	switch {
+	case now == nil:
+	case same(now, before) && len(res.Changes) > 0:
+		fmt.Fprintln(e.Stdout, "# none of it is in force: the config is as the engine made it")
+	case !same(now, res.JSON):
+		fmt.Fprintln(e.Stdout, "# the config in force differs from this: the policy has changed since, or something else changed the config")
+	}
+	return nil
+}
+
+func printChange(e *env, c harden.Change) {
+	sign := map[harden.Op]string{harden.Removed: "-", harden.Added: "+"}[c.Op]
+	if c.Op == harden.Set {
+		fmt.Fprintf(e.Stdout, "~ %s: %s  # %s\n", c.Path, strings.Join(c.Items, " -> "), c.Why)
+		return
+	}
+	for _, item := range c.Items {
+		fmt.Fprintf(e.Stdout, "%s %s: %s  # %s\n", sign, c.Path, item, c.Why)
+	}
+}
+
+// configs is a container's config as its engine made it, and the one in force.
+func configs(p *policy.Policy, word string) (id string, before, now []byte, err error) {
+	rec, err := findContainer(p, word)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if rec.Bundle != "" {
+		if now, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json")); err != nil {
+			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
+		}
+		before, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json"+patch.Suffix))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
+		}
+	}
+	if before == nil {
+		if before, err = patch.Kept(p.State.Run, rec.ContainerID); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	if before == nil {
+		before = now
+	}
+	if before == nil {
+		return "", nil, nil, policy.Hint(fmt.Errorf("find config of %s: nothing was kept and no bundle is recorded", rec.ContainerID), "give the config.json itself")
+	}
+	return rec.ContainerID, before, now, nil
+}
+
+// same compares JSON without regard to white space and the order of members.
+func same(a, b []byte) bool {
+	x, y := jsontext.Value(bytes.Clone(a)), jsontext.Value(bytes.Clone(b))
+	return x.Canonicalize() == nil && y.Canonicalize() == nil && bytes.Equal(x, y)
+}
