@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/go-json-experiment/json"
@@ -51,7 +53,7 @@ func (pl plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	w, claim, ports, err := cl.plan(args)
+	w, claim, ports, err := cl.plan(args, cl.settle)
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (pl plugin) add(args *skel.CmdArgs) error {
 }
 
 // plan finds the interface and whose it is, and decides its limits.
-func (cl *call) plan(args *skel.CmdArgs) (w shape.Want, claim port.Claim, ports *port.Ports, err error) {
+func (cl *call) plan(args *skel.CmdArgs, whose func(*skel.CmdArgs, port.Interface) (tenant.Record, error)) (w shape.Want, claim port.Claim, ports *port.Ports, err error) {
 	r, err := cl.c.result()
 	if err != nil {
 		return w, claim, nil, err
@@ -75,7 +77,7 @@ func (cl *call) plan(args *skel.CmdArgs) (w shape.Want, claim port.Claim, ports 
 	if err != nil {
 		return w, claim, nil, err
 	}
-	rec, err := cl.settle(args)
+	rec, err := whose(args, claim.Interface)
 	if err != nil {
 		return w, claim, nil, err
 	}
@@ -84,13 +86,13 @@ func (cl *call) plan(args *skel.CmdArgs) (w shape.Want, claim port.Claim, ports 
 	if rec.Identity.Exempt {
 		claim.Flags |= port.Infra
 	} else {
-		w.In, w.Out, w.Min, w.Subnets, w.Only = cl.c.limits[0], cl.c.limits[1], cl.c.min, cl.c.subnets, cl.c.only
 		e := cl.p.For(rec.Identity.Tenant)
-		whose := rec.Compartment
+		sum := rec.Compartment
 		if rec.Identity.Tenant == "" {
-			whose = 0
+			sum = 0
 		}
-		w.Bound(e, whose)
+		ask := shape.Ask{In: cl.c.limits[0], Out: cl.c.limits[1], Min: cl.c.min, Subnets: cl.c.subnets, Only: cl.c.only}
+		w = ask.Bound(cl.key, claim.Index, e, sum)
 		cl.audit(e, &w)
 	}
 	ports, err = port.OpenOrSetup(cl.dirs, cl.c.Config)
@@ -110,7 +112,7 @@ func (cl *call) audit(e policy.Effective, w *shape.Want) {
 }
 
 // settle says whose the container is, as far as CNI knows, and leaves a record for the hooks.
-func (cl *call) settle(args *skel.CmdArgs) (tenant.Record, error) {
+func (cl *call) settle(args *skel.CmdArgs, i port.Interface) (tenant.Record, error) {
 	ev := tenant.Evidence{ContainerID: args.ContainerID, Network: cl.c.Name, NetworkTenant: cl.c.Tenant}
 	for kv := range strings.SplitSeq(args.Args, ";") {
 		k, v, _ := strings.Cut(kv, "=")
@@ -128,7 +130,32 @@ func (cl *call) settle(args *skel.CmdArgs) (tenant.Record, error) {
 	if args.Netns != "" && unix.Stat(args.Netns, &st) == nil {
 		ev.Netns = st.Ino
 	}
-	return tenant.Settle(cl.p, tenant.OpenRecords(cl.p.State.Run), tenant.OpenRegistry(cl.p.State.Lib, cl.p.For("").Level.Categories), ev)
+	recs := tenant.OpenRecords(cl.p.State.Run)
+	recs.Log = cl.log
+	rec, err := tenant.Settle(cl.p, recs, tenant.OpenRegistry(cl.p.State.Lib, cl.p.For("").Level.Categories), ev)
+	if err != nil {
+		return rec, err
+	}
+	mine := tenant.NetIf{Name: args.IfName, HostIfindex: int(i.Index), HostName: i.Name, Network: cl.c.Name}
+	if slices.Contains(rec.NetIfs, mine) {
+		return rec, nil
+	}
+	return recs.Update(args.ContainerID, func(r *tenant.Record) error {
+		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		if r.Started.IsZero() {
+			r.Started = time.Now()
+		}
+		return nil
+	})
+}
+
+// recorded is what settle left.
+func (cl *call) recorded(args *skel.CmdArgs, _ port.Interface) (tenant.Record, error) {
+	rec, ok, err := tenant.OpenRecords(cl.p.State.Run).Get(args.ContainerID)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: container %s: want its record, have none", shape.ErrMismatch, args.ContainerID)
+	}
+	return rec, err
 }
 
 // printResult passes on the result of the plugins before, which this one changes nothing of.
@@ -162,7 +189,7 @@ func (pl plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	w, claim, ports, err := cl.plan(args)
+	w, claim, ports, err := cl.plan(args, cl.recorded)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package shape
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -14,9 +15,8 @@ func (l *Limit) Lower(other Limit) {
 	}
 }
 
-// Bound adds policy's limits to w: ceilings, the guaranteed share, and the totals of the tenant, whose compartment tenant
-// is (0: it has none).
-func (w *Want) Bound(e policy.Effective, tenant uint32) {
+// bound adds policy's limits: ceilings, the guaranteed share, and the totals of the tenant.
+func (w *Want) bound(e policy.Effective, tenant uint32) {
 	w.In.Lower(Limit{Rate: e.Network.Ingress})
 	w.Out.Lower(Limit{Rate: e.Network.Egress})
 	if tenant != 0 {
@@ -31,6 +31,21 @@ func (w *Want) Bound(e policy.Effective, tenant uint32) {
 			w.Min = r
 		}
 	}
+}
+
+// Ask is what the network's configuration asks for one container, before policy has its say.
+type Ask struct {
+	In, Out Limit
+	Min     policy.BitsPerSecond
+	Subnets []netip.Prefix
+	Only    bool
+}
+
+// Bound is the want of a container that asks for a, under the policy of its tenant (compartment 0: it has none).
+func (a Ask) Bound(k Key, veth uint32, e policy.Effective, compartment uint32) Want {
+	w := Want{Key: k, Veth: veth, In: a.In, Out: a.Out, Min: a.Min, Subnets: a.Subnets, Only: a.Only, Asked: a}
+	w.bound(e, compartment)
+	return w
 }
 
 // Limited says whether w asks for any limit.

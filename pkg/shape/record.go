@@ -57,7 +57,8 @@ func (r *Record) marshal() []byte {
 	for _, v := range []uint32{planFormat, flags, w.Veth, w.MTU, w.Tenant, r.Networks, r.In.Device, r.In.Base, r.Out.Device, r.Out.Base} {
 		b = ne.AppendUint32(b, v)
 	}
-	for _, v := range []uint64{uint64(w.In.Rate), w.In.Burst, uint64(w.Out.Rate), w.Out.Burst, uint64(w.Min), uint64(w.TotalIn), uint64(w.TotalOut), r.In.Kept, r.Out.Kept} {
+	for _, v := range []uint64{uint64(w.In.Rate), w.In.Burst, uint64(w.Out.Rate), w.Out.Burst, uint64(w.Min), uint64(w.TotalIn), uint64(w.TotalOut), r.In.Kept, r.Out.Kept,
+		uint64(w.Asked.In.Rate), w.Asked.In.Burst, uint64(w.Asked.Out.Rate), w.Asked.Out.Burst, uint64(w.Asked.Min)} {
 		b = ne.AppendUint64(b, v)
 	}
 	b = append(b, fixed(w.Key.ContainerID, maxName)...)
@@ -84,6 +85,9 @@ func unmarshalRecord(b []byte) (r Record, err error) {
 	w.Out = Limit{rate(), u64()}
 	w.Min, w.TotalIn, w.TotalOut = rate(), rate(), rate()
 	r.In.Kept, r.Out.Kept = u64(), u64()
+	w.Asked.In = Limit{rate(), u64()}
+	w.Asked.Out = Limit{rate(), u64()}
+	w.Asked.Min = rate()
 	w.Key.ContainerID = str(maxName)
 	w.Key.Network = str(maxName)
 	w.Key.IfName = str(maxIfName)

@@ -54,6 +54,7 @@ type Want struct {
 	TotalOut policy.BitsPerSecond
 	Subnets  []netip.Prefix // remote addresses treated apart
 	Only     bool           // only traffic with Subnets is shaped; else all but it
+	Asked    Ask            // of In, Out and Min, what the network asked for; policy may change above it
 }
 
 // Key names one interface of one container on one network, as CNI does.
