@@ -72,17 +72,17 @@ func (k *container) locate() error {
 	if !ok {
 		return fmt.Errorf("find process %d of the container: it is gone", k.State.Pid)
 	}
-	k.state = confine.State{ID: k.State.ID, Tenant: k.rec.Identity.Tenant, Pid: k.State.Pid, Start: start}
+	k.state = confine.State{ID: k.State.ID, Tenant: k.rec.Identity.Tenant, Pid: k.State.Pid, Start: start, Level: k.rec.Level}
 	if dir, ok := k.place.V2Dir(); ok {
 		k.state.Cgroup = dir
 	} else if dir, _, ok := k.place.Dir("memory"); ok {
 		k.state.Cgroup = dir
 	}
 	// a start that failed and was never undone, under the same id
-	if err := confine.Release(k.Policy.State.Run, k.Policy.State.Bpffs, k.State.ID); err != nil {
+	if err := confine.Release(confine.DirsOf(k.Policy), k.State.ID); err != nil {
 		return err
 	}
-	k.Undo(func() error { return confine.Release(k.Policy.State.Run, k.Policy.State.Bpffs, k.State.ID) })
+	k.Undo(func() error { return confine.Release(confine.DirsOf(k.Policy), k.State.ID) })
 	return nil
 }
 
@@ -304,9 +304,8 @@ func (k *container) admit() error {
 }
 
 func (k *container) account() error {
-	s, id := k.Policy.State, k.rec.Identity
-	_, err := usage.Open(usage.Dirs{Run: s.Run, Lib: s.Lib, Bpffs: s.Bpffs, Durable: k.eff.Accounting.Durable,
-		Setup: func() error { return kernel.Setup(k.Config, "account") }},
+	id := k.rec.Identity
+	_, err := usage.Open(usage.DirsOf(k.Policy, k.Config, id.Tenant),
 		usage.Opening{ID: k.State.ID, Pid: k.State.Pid, Tenant: id.Tenant, Kind: id.Kind, Name: k.rec.Name, Image: k.rec.Image,
 			Pod: k.rec.PodName, Sandbox: id.Sandbox, Engine: id.Engine, Runtime: k.rec.Runtime, Bundle: k.Bundle, Rootfs: k.root()})
 	return err

@@ -11,6 +11,7 @@ import (
 var accounting = hook.Hook{Name: "poststop-accounting", After: true, FailOpen: true, Run: closeAccount}
 
 func closeAccount(c *hook.Call) error {
+	defer release(c)
 	r, err := usage.Close(usage.DirsOf(c.Policy, c.Config, ""), usage.Closing{
 		ID: c.State.ID, By: "poststop", Annotations: c.Spec.Annotations,
 	})

@@ -16,6 +16,8 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/claim"
 	"github.com/bulkhead-containers/bulkhead/pkg/device"
 	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 const version = 1
@@ -28,11 +30,18 @@ type State struct {
 	Pid      int              `json:"pid"`
 	Start    uint64           `json:"start"` // of Pid, in clock ticks since boot
 	Cgroup   string           `json:"cgroup,omitempty"`
+	Level    string           `json:"level,omitempty"` // SELinux, as the engine picked it, kept for this life
 	Device   device.Held      `json:"device,omitzero"`
 	Ceilings cgroup.Applied   `json:"ceilings,omitzero"`
 	Total    cgroup.Applied   `json:"total,omitzero"`
 	Claims   namespace.Claims `json:"claims,omitempty"`
 }
+
+// Dirs says where things are: policy's [state].
+type Dirs struct{ Run, Lib, Bpffs string }
+
+// DirsOf are those of a policy.
+func DirsOf(p *policy.Policy) Dirs { return Dirs{p.State.Run, p.State.Lib, p.State.Bpffs} }
 
 // Dir is where the states of a run directory are.
 func Dir(run string) string { return filepath.Join(run, "confined") }
@@ -113,16 +122,19 @@ func List(run string) ([]string, error) {
 
 // Release takes away what outlives a container: its entry in the device map, its claims, the state itself. It is for
 // poststop and gc; a container that nothing is known of is no error.
-func Release(run, bpffs, id string) error {
-	s, ok, err := Read(run, id)
+func Release(d Dirs, id string) error {
+	s, ok, err := Read(d.Run, id)
 	if err != nil || !ok {
 		return err
 	}
-	err = errors.Join(device.Remove(Pins(bpffs), s.Device), s.Claims.Drop(claim.Open(run), id))
+	err = errors.Join(device.Remove(Pins(d.Bpffs), s.Device), s.Claims.Drop(claim.Open(d.Run), id))
+	if s.Level != "" {
+		err = errors.Join(err, tenant.OpenRegistry(d.Lib, "").Release(s.Level, id))
+	}
 	if err != nil {
 		return err
 	}
-	name, err := file(run, id)
+	name, err := file(d.Run, id)
 	if err != nil {
 		return err
 	}
@@ -136,18 +148,18 @@ func Release(run, bpffs, id string) error {
 func (s State) Alive() bool { return claim.Claim{Pid: s.Pid, Start: s.Start}.Alive() }
 
 // Check compares what is in force with what was put there: ceilings that `update` has raised, device rules that are gone.
-func Check(s State, bpffs string) error {
-	return errors.Join(device.Check(Pins(bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total))
+func Check(d Dirs, s State) error {
+	return errors.Join(device.Check(Pins(d.Bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total))
 }
 
 // GC releases the containers whose process and cgroup are both gone, and drops what the dead claim and the device map's
 // entries that no state knows. It returns the ids that it released, or with dry would.
-func GC(run, bpffs string, dry bool) ([]string, error) {
-	ids, err := List(run)
+func GC(d Dirs, dry bool) ([]string, error) {
+	ids, err := List(d.Run)
 	var gone []string
 	keep := map[uint64]bool{}
 	for _, id := range ids {
-		s, ok, rerr := Read(run, id)
+		s, ok, rerr := Read(d.Run, id)
 		if err = errors.Join(err, rerr); !ok {
 			continue
 		}
@@ -157,10 +169,10 @@ func GC(run, bpffs string, dry bool) ([]string, error) {
 		}
 		gone = append(gone, id)
 		if !dry {
-			err = errors.Join(err, Release(run, bpffs, id))
+			err = errors.Join(err, Release(d, id))
 		}
 	}
-	_, derr := device.GC(Pins(bpffs), func(id uint64) bool { return keep[id] }, dry)
-	_, cerr := claim.Open(run).GC(dry)
+	_, derr := device.GC(Pins(d.Bpffs), func(id uint64) bool { return keep[id] }, dry)
+	_, cerr := claim.Open(d.Run).GC(dry)
 	return gone, errors.Join(err, derr, cerr)
 }
