@@ -58,12 +58,12 @@ func (o Owner) String() string {
 type Flags uint32
 
 const (
-	Count Flags = 1 << iota // add up bytes and packets
-	Shape                   // send frames through the IFBs of the claim
-	Guard                   // drop what the guard refuses
-	Audit                   // with Guard: count and log what would be dropped, and pass it
-	Infra                   // an exempt container: counts as outside, is never a way between tenants
-	closed                  // the guard has gone, the interface has not: drop everything
+	Count  Flags = 1 << iota // add up bytes and packets
+	Shape                    // send frames through the IFBs of the claim
+	Guard                    // drop what the guard refuses
+	Audit                    // with Guard: count and log what would be dropped, and pass it
+	Infra                    // an exempt container: counts as outside, is never a way between tenants
+	closed                   // the guard has gone, the interface has not: drop everything
 )
 
 // Interface is where a port is and what its container was given: facts, the same for both owners (see Find).
