@@ -11,11 +11,7 @@
 # shellcheck source=tests/bats/sandbox.bash
 source "$(dirname "${BASH_SOURCE[0]}")/sandbox.bash"
 
-# State that setup_file's shell leaves for the tests' shells.
-if [ -e $SANDBOX/etc/containers.conf ]; then
-	sandbox_runtimes
-	sandbox_engine
-fi
+[ ! -e $SANDBOX/etc/containers.conf ] || sandbox_env
 
 # requires FEATURE...: skips the test, with the reason, where this machine lacks one; fails it where BULKHEAD_REQUIRE
 # promises that one. The words are `bin/test/probe`'s.

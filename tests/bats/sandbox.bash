@@ -26,20 +26,19 @@ sandbox_open() {
 		echo "not in private namespaces: use tests/bats/run, or bin/test/private COMMAND" >&2
 		return 1
 	fi
-	sandbox_leader
 	mkdir -p $SANDBOX/{store,run,runtimes,bundles,state,etc/bulkhead,etc/networks}
+	sandbox_env
 	sandbox_install || return
 	sandbox_runtimes
-	sandbox_engine
 	[ -e "$POLICY" ] || policy </dev/null
-	if has netavark && ! has podmancni; then
-		podman network create --disable-dns --subnet 10.89.64.0/24 --ipv6 --subnet fd62:756c:6b68::/64 \
-			--opt isolate=false bulkhead >/dev/null || return
-	else
+	[ ! -x $SANDBOX/bin/bulkhead ] || bulkhead setup --quiet --marker=$SANDBOX/etc/marker.conf || return
+	sandbox_engine
+	if has podmancni; then
 		network bulkhead 10.89.64.0/24 fd62:756c:6b68::/64
+	else
+		podman network create --disable-dns --subnet 10.89.64.0/24 --ipv6 --subnet fd62:756c:6b68::/64 bulkhead >/dev/null || return
 	fi
-	sandbox_image || return
-	[ ! -x $SANDBOX/bin/bulkhead ] || bulkhead setup --quiet
+	sandbox_image
 }
 
 # sandbox_leader: the process that these namespaces began with, an ancestor of all that belongs here.
@@ -52,23 +51,9 @@ sandbox_leader() {
 	done
 }
 
-# sandbox_install: `make install` with the sandbox as PREFIX, once per build, and what it installed linked in here.
+# sandbox_install: `make install` with the sandbox as PREFIX.
 sandbox_install() {
-	local root=$TOP/build/sandbox-root
-	mkdir -p "$root"
-	(
-		flock 9
-		if [ ! -e "$root/.done" ] || [ -n "$(find "$BULKHEAD_BIN" "$TOP/install" -newer "$root/.done" -type f -print -quit)" ]; then
-			rm -rf "${root:?}"/run
-			BIN=$BULKHEAD_BIN PREFIX=$SANDBOX CNIDIR=$SANDBOX/libexec/cni SYSCONFDIR=$SANDBOX/etc DESTDIR=$root \
-				sh "$TOP/install/install.sh" && touch "$root/.done"
-		fi
-	) 9>"$root/.lock" || return
-	local d
-	for d in bin libexec share; do
-		[ -e "$root$SANDBOX/$d" ] && ln -sfn "$root$SANDBOX/$d" $SANDBOX/$d
-	done
-	return 0
+	BIN=$BULKHEAD_BIN PREFIX=$SANDBOX SYSCONFDIR=$SANDBOX/etc sh "$TOP/install/install.sh"
 }
 
 # sandbox_runtimes: $SANDBOX/runtimes/{runc,crun}, which work here.
@@ -87,38 +72,39 @@ sandbox_runtimes() {
 			ln -sfn "$path" $SANDBOX/runtimes/crun
 		fi
 	fi
-	[ -n "${RUNTIME:-}" ] || { has crun && ! has hybrid && RUNTIME=crun || RUNTIME=runc; }
 }
 
-# The marker that makes an operator's annotation count; `bulkhead setup --marker` writes the same for a real host.
-sandbox_engine() {
+# sandbox_env: what every shell of a test needs to know of the sandbox.
+sandbox_env() {
+	sandbox_leader
 	CGROUP_MANAGER=cgroupfs
 	! has systemd || CGROUP_MANAGER=systemd
-	NETWORK_BACKEND=cni
-	has podmancni || NETWORK_BACKEND=netavark
-	cat >$SANDBOX/etc/containers.conf <<-END
+	[ -n "${RUNTIME:-}" ] || { has crun && ! has hybrid && RUNTIME=crun || RUNTIME=runc; }
+	CONTAINERS_CONF=$SANDBOX/etc/containers.conf
+	CNI_PATH=$SANDBOX/libexec/cni:/usr/lib/cni:/opt/cni/bin
+	export CONTAINERS_CONF CNI_PATH
+}
+
+# sandbox_engine: podman's configuration. On a real host `make install` and `bulkhead setup --marker` put the same into
+# /etc/containers/containers.conf.d.
+sandbox_engine() {
+	local backend=cni marker=/var/lib/bulkhead/marker
+	has podmancni || backend=netavark
+	cat >"$CONTAINERS_CONF" <<-END
 		[containers]
 		default_ulimits = ["nofile=1024:20000", "nproc=1024:2048"]
-		annotations = [$(sandbox_annotations)]
+		annotations = ["run.oci.hooks.stderr=/dev/null", "io.bulkhead.tenant="$([ ! -s $marker ] || printf ', "io.bulkhead.marker=%s"' "$(cat $marker)")]
 		[engine]
 		cgroup_manager = "$CGROUP_MANAGER"
 		events_logger = "file"
 		hooks_dir = ["$SANDBOX/share/containers/oci/hooks.d", "$SANDBOX/share/bulkhead/hooks.d"]
 		helper_binaries_dir = ["/usr/libexec/podman", "/usr/lib/podman", "/usr/local/libexec/podman"]
 		[network]
-		network_backend = "$NETWORK_BACKEND"
+		network_backend = "$backend"
 		network_config_dir = "$SANDBOX/etc/networks"
 		cni_plugin_dirs = ["$SANDBOX/libexec/cni", "/usr/lib/cni", "/opt/cni/bin"]
 		default_network = "bulkhead"
 	END
-	export CONTAINERS_CONF=$SANDBOX/etc/containers.conf
-	CNI_PATH=$SANDBOX/libexec/cni:/usr/lib/cni:/opt/cni/bin
-	export CNI_PATH
-}
-
-sandbox_annotations() {
-	printf '"run.oci.hooks.stderr=/dev/null", "io.bulkhead.tenant="'
-	[ ! -s /var/lib/bulkhead/marker ] || printf ', "io.bulkhead.marker=%s"' "$(cat /var/lib/bulkhead/marker)"
 }
 
 # sandbox_image: busybox and nothing else, as $IMAGE; its files are in $SANDBOX/rootfs for runtimes without an engine.
@@ -209,7 +195,6 @@ ids() {
 # sandbox_close: stops and removes everything, then looks for what is left; says so and fails where there is any.
 sandbox_close() {
 	local left=() what
-	sandbox_leader
 	[ -e $SANDBOX/etc/containers.conf ] || return 0
 	podman pod rm -fa -t 0 >/dev/null 2>&1
 	podman rm -fa -t 0 >/dev/null 2>&1
