@@ -1,0 +1,198 @@
+package rogue
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const id = "0123456789abcdef0123"
+
+var host = map[string]uint64{"pid": 1, "net": 2, "mnt": 3, "ipc": 4, "uts": 5, "user": 6, "cgroup": 7}
+
+func in(ns map[string]uint64, with map[string]uint64) map[string]uint64 {
+	out := map[string]uint64{}
+	for k, v := range ns {
+		out[k] = v
+	}
+	for k, v := range with {
+		out[k] = v
+	}
+	return out
+}
+
+var (
+	own   = in(host, map[string]uint64{"pid": 11, "net": 12, "mnt": 13, "ipc": 14, "uts": 15})
+	other = in(host, map[string]uint64{"pid": 21, "net": 22, "mnt": 23, "ipc": 24, "uts": 25})
+	scope = map[string]string{"": "/machine.slice/libpod-" + id + ".scope/container", "pids": "/machine.slice/libpod-" + id + ".scope"}
+	root  = map[string]string{"": "/", "pids": "/"}
+)
+
+func confined(pid, parent int, comm string) Process {
+	return Process{Pid: pid, Parent: parent, Start: uint64(pid), Comm: comm, Args: comm, Exe: "/bin/" + comm, Cgroups: scope, NS: own,
+		Bounding: 0x80, Seccomp: 2, NoNewPrivs: true, Label: "s:r:container_t:s0:c1,c2"}
+}
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	systemd := Process{Pid: 1, Comm: "systemd", Exe: "/usr/lib/systemd/systemd", Trusted: true, Cgroups: root, NS: host, Bounding: ^uint64(0)}
+	conmon := Process{Pid: 50, Parent: 1, Comm: "conmon", Exe: "/usr/bin/conmon", Trusted: true, Cgroups: map[string]string{"": "/machine.slice/libpod-conmon-" + id + ".scope", "pids": "/"}, NS: host}
+	shell := Process{Pid: 60, Parent: 1, Comm: "bash", Exe: "/usr/bin/bash", Trusted: true, Cgroups: root, NS: host}
+	init := confined(100, 50, "sh")
+	live := Container{ID: id, Name: "blue-a", Tenant: "blue", Init: 100, Cgroup: "/machine.slice/libpod-" + id + ".scope", Netns: 12}
+	gone := Container{ID: id, Name: "blue-a", Cgroup: "/machine.slice/libpod-" + id + ".scope", Netns: 12}
+	with := func(p Process, f func(*Process)) Process { f(&p); return p }
+
+	for _, tt := range []struct {
+		name   string
+		c      Container
+		p      Process
+		what   string // "" is no finding
+		why    string
+		helper bool
+		nobody bool
+	}{
+		{name: "a child of the container", c: live, p: confined(101, 100, "worker")},
+		{name: "an exec by the engine", c: live, p: confined(101, 50, "sh")},
+		{name: "left its cgroup", c: live, p: with(confined(101, 100, "miner"), func(p *Process) { p.Cgroups = root }), what: OutsideCgroup, why: "pid, mnt, net"},
+		{name: "left one hierarchy only", c: live, p: with(confined(101, 100, "miner"), func(p *Process) { p.Cgroups = map[string]string{"": scope[""], "pids": "/"} }), what: OutsideCgroup, why: "in cgroup /"},
+		{name: "an exec that left its cgroup", c: live, p: with(confined(101, 50, "miner"), func(p *Process) { p.Cgroups = root }), what: OutsideCgroup},
+		{name: "nsenter by an admin", c: live, p: with(confined(101, 60, "sh"), func(p *Process) { p.Cgroups = root }), what: OutsideCgroup, why: "entered from the host by bash", helper: true},
+		{name: "pasta", c: live, p: Process{Pid: 101, Parent: 1, Comm: "pasta", Exe: "/usr/bin/pasta", Trusted: true, Cgroups: root, NS: in(host, map[string]uint64{"net": 12})}, what: OutsideCgroup, helper: true},
+		{name: "a container's program named pasta", c: live, p: with(confined(101, 100, "pasta"), func(p *Process) { p.Cgroups, p.Exe = root, "/usr/bin/pasta" }), what: OutsideCgroup},
+		{name: "the host's pasta run from within", c: live, p: with(confined(101, 100, "pasta"), func(p *Process) { p.Cgroups, p.Exe, p.Trusted = root, "/usr/bin/pasta", true }), what: OutsideCgroup},
+		{name: "broke out of its namespaces", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.NS = host }), what: OutsideNamespaces, why: "pid, mnt, net"},
+		{name: "broke out of one namespace", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.NS = in(own, map[string]uint64{"mnt": 3}) }), what: OutsideNamespaces, why: "namespaces: mnt"},
+		{name: "namespaces of its own within", c: live, p: with(confined(101, 100, "bwrap"), func(p *Process) { p.NS = in(own, map[string]uint64{"pid": 31, "mnt": 33}) })},
+		{name: "more capabilities", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.Bounding = 0x200080 }), what: Weaker, why: "CAP_SYS_ADMIN"},
+		{name: "no filter", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.Seccomp = 0 }), what: Weaker, why: "no seccomp filter"},
+		{name: "another level", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.Label = "s:r:container_t:s0:c3,c4" }), what: Weaker, why: "c3,c4"},
+		{name: "a full set in a user namespace of its own", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.NS = in(own, map[string]uint64{"user": 36}); p.Bounding = ^uint64(0) })},
+		{name: "another container", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.NS, p.Cgroups = other, map[string]string{"": "/machine.slice/other", "pids": "/other"} })},
+		{name: "left over", c: gone, p: confined(101, 1, "miner"), what: Leftover},
+		{name: "its conmon", c: gone, p: conmon},
+		{name: "holds the network", c: gone, p: with(confined(101, 1, "miner"), func(p *Process) { p.Cgroups = root }), what: HoldsNetwork},
+		{name: "holds it by a descriptor", c: gone, p: with(confined(101, 1, "miner"), func(p *Process) { p.Cgroups, p.NS, p.HoldsNS = root, other, []uint64{12} }), what: HoldsNetwork},
+		{name: "a zombie holds nothing", c: gone, p: with(confined(101, 1, "miner"), func(p *Process) { p.Zombie = true })},
+		{name: "kernel thread", c: live, p: Process{Pid: 101, Parent: 2, Comm: "kworker/0:1", Kernel: true, Cgroups: root}},
+		{name: "named like one", c: live, p: with(confined(101, 100, "kworker/0:1"), func(p *Process) { p.Exe = "/tmp/x" }), what: Disguised, why: "/tmp/x"},
+		{name: "calls itself one", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.Args = "[kworker/0:1]" }), what: Disguised},
+		{name: "calls itself one, on the host", c: live, p: with(shell, func(p *Process) { p.Pid, p.Args = 101, "[kthreadd]" }), what: Disguised, nobody: true},
+		{name: "test(1) is [", c: live, p: with(confined(101, 100, "["), func(p *Process) { p.Args = "[ -f /x ]" })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := Snapshot{Host: host, Containers: []Container{tt.c}, Processes: []Process{systemd, shell, tt.p}}
+			if tt.p.Pid != conmon.Pid {
+				s.Processes = append(s.Processes, conmon)
+			}
+			if tt.c.Init != 0 {
+				s.Processes = append(s.Processes, init)
+			}
+			var found []Finding
+			for _, f := range s.Judge() {
+				if f.Process.Pid == tt.p.Pid {
+					found = append(found, f)
+				} else {
+					t.Errorf("found pid %d (%s): %s: %s", f.Process.Pid, f.Process.Comm, f.What, f.Why)
+				}
+			}
+			switch {
+			case tt.what == "" && len(found) > 0:
+				t.Errorf("want nothing, have %s: %s", found[0].What, found[0].Why)
+			case tt.what == "":
+			case len(found) != 1:
+				t.Errorf("want one finding, have %d: %+v", len(found), found)
+			case found[0].What != tt.what || !strings.Contains(found[0].Why, tt.why) || found[0].Helper != tt.helper || found[0].Attributed() == tt.nobody:
+				t.Errorf("want %q with %q (helper %t, nobody's %t), have %q: %s (helper %t)", tt.what, tt.why, tt.helper, tt.nobody, found[0].What, found[0].Why, found[0].Helper)
+			}
+		})
+	}
+}
+
+func TestConfirmWantsTheSameProcess(t *testing.T) {
+	t.Parallel()
+	a := Finding{Process: Process{Pid: 7, Start: 1}, What: Weaker}
+	b := Finding{Process: Process{Pid: 7, Start: 2}, What: Weaker}
+	if got := Confirm([]Finding{a}, []Finding{b}); len(got) != 0 {
+		t.Errorf("another process under the same pid was confirmed: %v", got)
+	}
+	if got := Confirm([]Finding{a}, []Finding{a, b}); len(got) != 1 {
+		t.Errorf("want one, have %v", got)
+	}
+}
+
+func sleeper(t *testing.T) *exec.Cmd {
+	t.Helper()
+	c := exec.Command("sleep", "1000")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return c
+}
+
+func TestEndLeavesAnotherProcessAlone(t *testing.T) {
+	t.Parallel()
+	c := sleeper(t)
+	p, err := Read(c.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Comm != "sleep" || p.Parent != os.Getpid() || p.Start == 0 || p.NS["mnt"] == 0 {
+		t.Fatalf("read of a sleep: %+v", p)
+	}
+	f := Finding{Process: p, Container: Container{ID: id}}
+	for _, tt := range []struct {
+		change func(*Finding)
+		want   error
+	}{
+		{func(f *Finding) { f.Process.Start++ }, ErrReused},
+		{func(f *Finding) { f.Helper = true }, ErrKept},
+		{func(f *Finding) { f.Container = Container{} }, ErrKept},
+	} {
+		g := f
+		tt.change(&g)
+		if err := End(g, unix.SIGKILL); !errors.Is(err, tt.want) {
+			t.Errorf("want %v, have %v", tt.want, err)
+		}
+	}
+	if err := unix.Kill(p.Pid, 0); err != nil {
+		t.Fatalf("the process is gone: %v", err)
+	}
+	if err := End(f, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("want it killed, have %v", err)
+	}
+	if err := End(f, unix.SIGKILL); err != nil {
+		t.Errorf("end of what is gone: %v", err)
+	}
+}
+
+func FuzzStat(f *testing.F) {
+	f.Add([]byte("7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 6"))
+	f.Add([]byte("7 (x"))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		var p Process
+		p.stat(b)
+		p.status(b)
+		parseCgroup(b)
+	})
+}
+
+func TestStatWithABracketInTheName(t *testing.T) {
+	t.Parallel()
+	var p Process
+	if err := p.stat([]byte("7 (a) S 1 (b) Z 3 7 7 0 -1 2097152 1 2 3 4 5 6 7 8 20 0 1 0 12345 6 7")); err != nil {
+		t.Fatal(err)
+	}
+	if p.Comm != "a) S 1 (b" || p.Parent != 3 || p.Start != 12345 || !p.Kernel || !p.Zombie {
+		t.Errorf("have %+v", p)
+	}
+}
