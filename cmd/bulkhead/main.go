@@ -27,6 +27,8 @@ func (e *env) Policy() (*policy.Policy, error) { return policy.Load(e.Config) }
 var verbs = []func(*env) *cobra.Command{
 	setupCommand,
 	doctorCommand,
+	gcCommand,
+	topCommand,
 	usageCommand,
 	uninstallCommand,
 }

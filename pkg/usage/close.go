@@ -226,7 +226,7 @@ func foldDay(d Dirs, name string) error {
 	}
 	var rs []Receipt
 	var faults Faults
-	if err := readFile(name, lives{}, &faults, func(r Receipt) error { rs = append(rs, r); return nil }); err != nil {
+	if err := readFile(name, lives{now: map[string]struct{}{}}, &faults, func(r Receipt) error { rs = append(rs, r); return nil }); err != nil {
 		return err
 	}
 	if faults.Torn > 0 {

@@ -49,15 +49,10 @@ func (f *figures) read(c Cgroup) {
 	f.alive = true
 	f.left = max(f.left, uint64(strings.Count(string(procs), "\n")))
 	number := func(file string) *uint64 {
-		b, err := os.ReadFile(filepath.Join(c.Dir, file))
-		if err != nil {
-			return nil
+		if n, ok := readNumber(filepath.Join(c.Dir, file)); ok {
+			return &n
 		}
-		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-		if err != nil {
-			return nil
-		}
-		return &n
+		return nil
 	}
 	field := func(file, name string, scale uint64) *uint64 {
 		b, err := os.ReadFile(filepath.Join(c.Dir, file))

@@ -15,19 +15,13 @@ type Swept struct {
 	Closed  []Receipt // accounts that nobody closed
 	Bad     []string  // accounts that cannot be read, set aside as FILE.bad
 	Entries int       // map entries without an account
-	Expired int       // files of the ledger beyond retention
-}
-
-// Policy of a sweep.
-type Sweep struct {
-	Grace time.Duration // leave a container that died less than this ago to its poststop
-	Keep  time.Duration // retention of the ledger; 0 keeps all
 }
 
 // GC closes the accounts of containers that are gone, once each, folds in
-// receipts that waited, and removes what is left over. It goes on past an
-// account that fails; the error joins them all.
-func GC(d Dirs, s Sweep) (Swept, error) {
+// receipts that waited, and removes what is left over. A container that ended
+// less than grace ago is left to its poststop. GC goes on past an account that
+// fails; the error joins them all.
+func GC(d Dirs, grace time.Duration) (Swept, error) {
 	var done Swept
 	var errs []error
 	if err := FoldIn(d); err != nil {
@@ -43,7 +37,7 @@ func GC(d Dirs, s Sweep) (Swept, error) {
 		return done, errors.Join(append(errs, err)...)
 	}
 	for _, a := range accounts {
-		if !a.dead(d, boot, s.Grace) {
+		if !a.dead(d, boot, grace) {
 			continue
 		}
 		r, err := a.close(d, Closing{ID: a.ID, Life: a.Life, By: "gc"})
@@ -57,8 +51,6 @@ func GC(d Dirs, s Sweep) (Swept, error) {
 	}
 	n, err := sweepMaps(d)
 	done.Entries = n
-	errs = append(errs, err)
-	done.Expired, err = OpenLedger(d).Expire(s.Keep)
 	return done, errors.Join(append(errs, err)...)
 }
 
@@ -142,7 +134,7 @@ func receiptedLives(d Dirs, want map[string]bool, start time.Time) (map[string]b
 		if err != nil {
 			return want, fmt.Errorf("search ledger: %w", err)
 		}
-		err = eachLine(f, func(line []byte, whole bool) error {
+		err = EachLine(f, func(line []byte, whole bool) error {
 			if _, err := verify(line); err != nil {
 				return nil
 			}

@@ -95,7 +95,7 @@ func readings(base string) (nets []Net, torn int, err error) {
 		port            uint64
 	}
 	at := map[key]int{}
-	err = eachLine(f, func(line []byte, whole bool) error {
+	err = EachLine(f, func(line []byte, whole bool) error {
 		var r reading
 		line, err := verify(line)
 		if err != nil || json.Unmarshal(line, &r) != nil {

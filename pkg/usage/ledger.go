@@ -24,6 +24,9 @@ const (
 	tornDir = "torn" // tails that a crash left, set aside: DIR/torn/2026-01-31.jsonl
 )
 
+// RollupDir is where package report keeps what it can make again from the ledger.
+const RollupDir = "rollup"
+
 // OpenLedger is the ledger of d.
 func OpenLedger(d Dirs) *Ledger {
 	return &Ledger{Dir: filepath.Join(d.Lib, "ledger"), now: time.Now}
@@ -193,7 +196,11 @@ func (l *Ledger) Expire(keep time.Duration) (removed int, err error) {
 			break
 		}
 		base := filepath.Base(l.Path(day))
-		for _, p := range []string{l.Path(day), filepath.Join(l.Dir, tornDir, base), filepath.Join(l.Dir, "rollup", base)} {
+		name := strings.TrimSuffix(base, dayExt)
+		for _, p := range []string{
+			l.Path(day), filepath.Join(l.Dir, tornDir, base),
+			filepath.Join(l.Dir, RollupDir, name+".rollup"), filepath.Join(l.Dir, RollupDir, name+".lives"),
+		} {
 			if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return removed, fmt.Errorf("expire ledger: %w", err)
 			}

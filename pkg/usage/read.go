@@ -20,7 +20,8 @@ type Faults struct {
 // Sum is the number of faults.
 func (f Faults) Sum() int { return f.Torn + f.Damaged + f.Foreign + f.Doubled }
 
-func (f *Faults) add(g Faults) {
+// Add adds the faults of g.
+func (f *Faults) Add(g Faults) {
 	f.Torn += g.Torn
 	f.Damaged += g.Damaged
 	f.Foreign += g.Foreign
@@ -36,13 +37,16 @@ func (l *Ledger) Read(since, until time.Time, f func(Receipt) error) (Faults, er
 	if err != nil {
 		return faults, err
 	}
-	seen := lives{}
+	var seen lives
 	for _, day := range days {
 		// A receipt is written after its life's end: a life that ended since
 		// is in no file of an earlier day, unless the clock was put back.
 		if !since.IsZero() && day.AddDate(0, 0, 2).Before(since) || !until.IsZero() && day.After(until) {
 			continue
 		}
+		// A life is written twice at worst where a writer was killed about
+		// midnight: yesterday's lives are enough to know it by.
+		seen = lives{now: map[string]struct{}{}, before: seen.now}
 		if err := readFile(l.Path(day), seen, &faults, f); err != nil {
 			return faults, err
 		}
@@ -50,7 +54,20 @@ func (l *Ledger) Read(since, until time.Time, f func(Receipt) error) (Faults, er
 	return faults, nil
 }
 
-type lives map[string]struct{}
+// lives are those of one file and of the one before.
+type lives struct{ now, before map[string]struct{} }
+
+// add reports whether the life is new.
+func (l lives) add(life string) bool {
+	if _, ok := l.before[life]; ok {
+		return false
+	}
+	if _, ok := l.now[life]; ok {
+		return false
+	}
+	l.now[life] = struct{}{}
+	return true
+}
 
 func readFile(name string, seen lives, faults *Faults, f func(Receipt) error) error {
 	file, err := os.Open(name)
@@ -61,27 +78,29 @@ func readFile(name string, seen lives, faults *Faults, f func(Receipt) error) er
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	defer file.Close()
-	return eachLine(file, func(line []byte, whole bool) error {
-		if !whole {
-			faults.Torn++
+	return EachLine(file, func(line []byte, whole bool) error {
+		r, ok := faults.Receipt(line, whole)
+		if !ok {
 			return nil
 		}
-		r, err := Parse(line)
-		if err != nil {
-			faults.count(err)
-			return nil
-		}
-		if _, ok := seen[r.Life]; ok {
+		if !seen.add(r.Life) {
 			faults.Doubled++
 			return nil
 		}
-		seen[r.Life] = struct{}{}
 		return f(r)
 	})
 }
 
-func (f *Faults) count(err error) {
+// Receipt reads a line that EachLine gave, or counts what is wrong with it.
+func (f *Faults) Receipt(line []byte, whole bool) (r Receipt, ok bool) {
+	if !whole {
+		f.Torn++
+		return r, false
+	}
+	r, err := Parse(line)
 	switch {
+	case err == nil:
+		return r, true
 	case errors.Is(err, ErrNoSum):
 		f.Torn++
 	case errors.Is(err, ErrVersion):
@@ -89,11 +108,12 @@ func (f *Faults) count(err error) {
 	default:
 		f.Damaged++
 	}
+	return r, false
 }
 
-// eachLine calls f with each line of r; whole is false for a last line
+// EachLine calls f with each line of r; whole is false for a last line
 // without its newline and for a line longer than maxLine.
-func eachLine(r io.Reader, f func(line []byte, whole bool) error) error {
+func EachLine(r io.Reader, f func(line []byte, whole bool) error) error {
 	br := bufio.NewReaderSize(r, 256<<10)
 	for {
 		line, err := br.ReadSlice('\n')

@@ -46,7 +46,8 @@ func ParseBy(s string) ([]Dimension, error) {
 	return by, nil
 }
 
-// ParseSince reads "7d", "36h", "2026-01-31" or RFC 3339, before or at now.
+// ParseSince reads an age ("7d", "36h") or a time ("2026-01-31", RFC 3339) in
+// UTC. Ages in days and weeks go back to a midnight.
 func ParseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -56,25 +57,18 @@ func ParseSince(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	d, err := parseAge(s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read time %q: want an age such as 7d, 36h or 90m, or a day such as 2026-01-31", s)
-	}
-	return now.Add(-d), nil
-}
-
-func parseAge(s string) (time.Duration, error) {
-	for unit, size := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+	for unit, days := range map[string]int{"d": 1, "w": 7} { // whole days, so that roll-ups serve
 		if n, ok := strings.CutSuffix(s, unit); ok {
-			v, err := strconv.ParseUint(n, 10, 16)
-			return time.Duration(v) * size, err
+			if v, err := strconv.ParseUint(n, 10, 12); err == nil {
+				return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, -int(v)*days), nil
+			}
 		}
 	}
 	d, err := time.ParseDuration(s)
-	if err == nil && d < 0 {
-		err = fmt.Errorf("negative")
+	if err != nil || d < 0 {
+		return time.Time{}, fmt.Errorf("read time %q: want an age such as 7d, 36h or 90m, or a day such as 2026-01-31", s)
 	}
-	return d, err
+	return now.Add(-d), nil
 }
 
 // Row is one line of a report. Of its keys those are set that it is grouped by;

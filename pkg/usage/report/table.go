@@ -50,8 +50,8 @@ func (r *Report) Table(w io.Writer, exact bool) error {
 		if r.Has(Image) {
 			c = append(c, or(Printable(row.Image), "-"))
 		}
-		c = append(c, strconv.FormatUint(row.Lives, 10), took(row.CPUUser+row.CPUSystem), size(row.MemoryPeak),
-			size(row.Read), size(max(row.Write, row.TaskWrite)), size(row.In), size(row.Out))
+		c = append(c, strconv.FormatUint(row.Lives, 10), took(row.CPU()), size(row.MemoryPeak),
+			size(row.Read), size(row.Written()), size(row.In), size(row.Out))
 		if row.Cost != nil {
 			c = append(c, strconv.FormatFloat(row.Cost.Sum, 'f', 2, 64))
 		}

@@ -39,6 +39,12 @@ type Totals struct {
 	Inexact    uint64 `json:"inexact"` // lives of which a figure is absent or a last sample
 }
 
+// CPU is the containers' own CPU time in ns, the runtime's left out.
+func (t *Totals) CPU() uint64 { return t.CPUUser + t.CPUSystem }
+
+// Written is what reached a device, or what tasks wrote if that is more.
+func (t *Totals) Written() uint64 { return max(t.Write, t.TaskWrite) }
+
 // words is a Totals as numbers, in the order of the roll-up's file.
 func (t *Totals) words() []*uint64 {
 	return []*uint64{
