@@ -398,7 +398,8 @@ func show(v any) string {
 	case map[string]any:
 		return "a table"
 	}
-	return fmt.Sprintf("%.60v", v)
+	s := fmt.Sprint(v)
+	return s[:min(len(s), 60)]
 }
 
 // want is how a type is written in the file.

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -76,11 +77,10 @@ func parseQuantity(s, example string, units []unit) (uint64, error) {
 		for range frac {
 			scale *= 10
 		}
-		// f < 1e9 and times <= 2^50 would overflow; split times to stay exact.
-		hi, lo := times/scale, times%scale
-		part := f*lo/scale + f*hi
-		if lo != 0 && (f*lo)%scale != 0 && times < 1000 {
-			return bad("not a whole number of units")
+		hi, lo := bits.Mul64(f, times)
+		part, rem := bits.Div64(hi, lo, scale) // f < scale, so it fits
+		if rem != 0 {
+			return bad("not whole in the smallest unit")
 		}
 		n += part
 	}
