@@ -140,6 +140,7 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) 
 		}
 		return at, nil
 	}
+	s.evict(dev, w.Veth)
 	fresh = place{Device: dev, Base: firstMinor}
 	if b.Device != "" {
 		fresh.Base = firstMinor + 3*(w.Veth%slotsPerTree)
@@ -153,11 +154,33 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) 
 			s.clearClasses(dev, fresh.Base)
 			return place{}, err
 		}
-		if fresh.Base += 3; fresh.Base+2 >= lastMinor {
+		if fresh.Base += 3; fresh.Base >= firstMinor+3*slotsPerTree {
 			fresh.Base = firstMinor
 		}
 	}
 	return place{}, fmt.Errorf("%w: %s holds %d containers", ErrExhausted, nameOf(b.Device), slotsPerTree)
+}
+
+// evict clears what a container left that had the same ifindex before: that interface is gone, for the number is in use
+// again. What it had counted is kept for its DEL.
+func (s *Shaper) evict(dev, veth uint32) {
+	v := make([]byte, slotBytes)
+	if s.slots.Lookup(slotKeyOf(dev, veth), v) != nil {
+		return
+	}
+	owner := [16]byte(v)
+	r, ok, err := s.record(owner)
+	if err != nil || !ok {
+		s.clear(owner, veth, place{Device: dev, Base: ne.Uint32(v[16:])})
+		return
+	}
+	for _, at := range []*place{&r.In, &r.Out} {
+		if at.Device == dev {
+			at.Kept += s.clear(owner, veth, *at)
+			at.Device = 0
+		}
+	}
+	_ = s.putRecord(owner, &r)
 }
 
 func nameOf(device string) string {

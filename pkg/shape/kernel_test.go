@@ -3,7 +3,6 @@ package shape_test
 import (
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -135,24 +134,4 @@ func redirect(veth uint32, to shape.Placed) error {
 		}
 	}
 	return nil
-}
-
-func TestApplyCheckRemove(t *testing.T) {
-	l := newLab(t)
-	c := l.container("a")
-	l.host.Clean()
-	w := l.want(c, 20_000_000, 10_000_000)
-	l.apply(w)
-	if err := l.check(w); err != nil {
-		t.Fatal(err)
-	}
-	l.apply(w)
-	if err := l.check(w); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(os.Stderr, l.host.Command("tc", "-s", "class", "show", "dev", "bh-up"))
-	fmt.Fprintln(os.Stderr, l.host.Command("tc", "qdisc", "show"))
-	l.do(func() error { _, err := l.s.Remove(c.key); return err })
-	l.do(func() error { _, err := l.s.Sweep(); return err })
-	l.host.Command("tc", "qdisc", "del", "dev", c.name, "clsact")
 }

@@ -35,8 +35,10 @@ const (
 	minorPassing = 3 // what Subnets says is not shaped
 	firstMinor   = 0x10
 	lastMinor    = 0xfffe // a queue's handle is its class's minor, and ffff: is clsact's
-	slotsPerTree = (lastMinor - firstMinor) / 3
 )
+
+// slotsPerTree is how many containers a tree has room for.
+var slotsPerTree uint32 = (lastMinor - firstMinor) / 3
 
 // Branch is one direction of a container: its class and leaves, and the tree that they hang in.
 type Branch struct {
