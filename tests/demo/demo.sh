@@ -99,7 +99,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-policy <<'END'
+read -r -d '' rules <<'END'
 mode = "enforce"
 
 [identity]                            # whose is a container? By its cgroup parent, or by its name:
@@ -119,15 +119,20 @@ pids_max = 64
 ingress = "20Mbit"
 egress = "20Mbit"
 END
+policy <<<"$rules"
 mount -t tmpfs tmpfs /srv # seen here only
 mkdir -p /srv/tenants/blue /srv/tenants/red
 echo "blue's own words" >/srv/tenants/blue/file
 echo "red's own words" >/srv/tenants/red/file
 
 printf '%sbulkhead: two tenants on one machine%s\n' "$bold" "$off"
-quietly sandbox_open
+sandbox_open >$SANDBOX.log 2>&1 || {
+	echo "demo: cannot set up:" >&2
+	cat $SANDBOX.log >&2
+	exit 1
+}
 say "" "Installed from bin/ into a private directory: hooks for podman, two CNI plugins, the bulkhead command, this policy:" ""
-sed 's/^/    /' "$POLICY"
+printf "    %s\n" "${rules//$'\n'/$'\n'    }"
 say "" "Below, \"podman\" is this machine's $(command podman --version | sed 's/ version//') with $RUNTIME, a store, hooks and network of the demo's own:" \
 	"podman --root $SANDBOX/store --runroot $SANDBOX/run --runtime $RUNTIME \\" \
 	"  --hooks-dir $SANDBOX/share/containers/oci/hooks.d --hooks-dir $SANDBOX/share/bulkhead/hooks.d \\" \
@@ -195,7 +200,7 @@ for tenant in blue red; do
 done
 # 5 MiB at 20 Mbit/s are 2.1 s; a bucket's burst and podman exec's own start are the slack.
 holds "blue gets its 20 Mbit/s and no more" between "${took[blue]}" 1950 4000
-holds "red, without a limit, is faster" between "${took[red]}" 1 $((${took[blue]} / 2))
+holds "red, without a limit, is faster" between "${took[red]}" 1 $((took[blue] / 2))
 
 chapter "6. Apart on one bridge"
 blue_web=$(address blue-web) red_web=$(address red-web)
