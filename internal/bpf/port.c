@@ -90,12 +90,14 @@ struct thing_key { __u8 digest[16]; __u32 n; };
 struct thing { __u32 kind; struct pub_key key; };
 struct share { __u32 base, sets, ports; __u16 number, pad; };
 struct policy { __u32 rules, pad; __u8 digest[32]; };
-struct state { __u32 life, policy, number, pad; __u64 generation; __u8 used[8192]; };
+struct bridge { __u32 ports; __u8 mac[6], pad[2]; };
+struct state { __u32 life, policy, number, uplinks; __u64 generation; __u8 used[8192]; };
 MAP(recs, BPF_MAP_TYPE_HASH, struct rec_key, struct rec, 65536, BPF_F_NO_PREALLOC);
 MAP(things, BPF_MAP_TYPE_HASH, struct thing_key, struct thing, 262144, BPF_F_NO_PREALLOC);
 MAP(shares, BPF_MAP_TYPE_HASH, __u32, struct share, 65536, BPF_F_NO_PREALLOC);
 MAP(numbers, BPF_MAP_TYPE_HASH, __u32, __u32, 65536, BPF_F_NO_PREALLOC);
 MAP(policies, BPF_MAP_TYPE_HASH, __u32, struct policy, 16384, BPF_F_NO_PREALLOC);
+MAP(bridges, BPF_MAP_TYPE_HASH, __u32, struct bridge, 65536, BPF_F_NO_PREALLOC);
 MAP(state, BPF_MAP_TYPE_ARRAY, __u32, struct state, 1, 0);
 
 const volatile __u32 seed = 0; /* of the flow table's hash: nobody outside chooses who shares a set */

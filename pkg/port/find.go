@@ -1,9 +1,148 @@
 package port
 
-import "errors"
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
 
-// Find gathers the facts of a container's interface from a CNI result: the host side by its name, index and bridge,
-// the container's MAC and addresses. It asks the kernel over rtnetlink. An interface without a host side is ErrNoHostSide.
-func Find(r Result, netns, ifName string) (Interface, error) {
-	return Interface{}, errors.New("find interface: not there yet")
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// Find gathers the facts of a container's interface: its host side by name, index and bridge from the CNI result or,
+// with the zero Result, from the interface's own peer index; the container's MAC; addresses and gateways from the
+// result, or as they are on the interface. An interface without a host side (macvlan, ipvlan, SR-IOV, host-device) is
+// ErrNoHostSide, never passed silently. Only where the result leaves something out is the container's namespace
+// entered, which costs a thread.
+func (p *Ports) Find(r *Result, netns, ifName string) (Interface, error) {
+	i, err := p.find(r, netns, ifName)
+	if err != nil {
+		return Interface{}, fmt.Errorf("find host side of %q: %w", ifName, err)
+	}
+	return i, nil
+}
+
+func (p *Ports) find(r *Result, netns, ifName string) (i Interface, err error) {
+	c, err := p.rtnl()
+	if err != nil {
+		return i, err
+	}
+	var host rtnl.Link
+	inside := ""
+	for _, ri := range r.Interfaces {
+		if ri.Sandbox != "" {
+			if ri.Name == ifName {
+				inside = ri.Mac
+			}
+			continue
+		}
+		l, err := c.LinkByName(ri.Name)
+		if err != nil {
+			return i, err
+		}
+		if l.Kind != "veth" {
+			continue
+		}
+		if host.Index != 0 { // two host sides in one result: whose is whose is not said
+			host = rtnl.Link{}
+			inside = ""
+			break
+		}
+		host = l
+	}
+	if mac, err := net.ParseMAC(inside); err == nil && len(mac) == 6 {
+		copy(i.MAC[:], mac)
+	}
+	if host.Index == 0 || i.MAC == [6]byte{} || len(r.IPs) == 0 {
+		l, addrs, err := linkInside(netns, ifName)
+		if err != nil {
+			return i, err
+		}
+		i.MAC = l.MAC
+		if len(r.IPs) == 0 {
+			i.Addrs = addrs
+		}
+		if host.Index == 0 {
+			if l.Kind != "veth" || l.Peer == 0 {
+				return i, noHostSide(ifName, l.Kind)
+			}
+			if host, err = c.LinkByIndex(l.Peer); err != nil {
+				return i, err
+			}
+			if host.Kind != "veth" || host.Peer != l.Index { // its peer is in a namespace that is not ours
+				return i, noHostSide(ifName, l.Kind)
+			}
+		}
+	}
+	i.Name, i.Index, i.L3, i.L3MAC = host.Name, uint32(host.Index), uint32(host.Index), host.MAC
+	if host.Master != 0 {
+		br, err := c.LinkByIndex(host.Master)
+		if err != nil {
+			return i, err
+		}
+		if br.Kind != "bridge" {
+			return i, fmt.Errorf("%q is a port of a %s: want a bridge, or none: %w", host.Name, br.Kind, ErrNoHostSide)
+		}
+		i.L3, i.L3MAC = uint32(br.Index), br.MAC
+	}
+	for _, ip := range r.IPs {
+		if a := ip.Address.Addr(); a.IsValid() {
+			i.Addrs = append(i.Addrs, a.Unmap())
+		}
+		if ip.Gateway.IsValid() {
+			i.Gateways = append(i.Gateways, ip.Gateway.Unmap())
+		}
+	}
+	return i, nil
+}
+
+func noHostSide(ifName, kind string) error {
+	if kind == "" {
+		kind = "hardware"
+	}
+	return policy.Hint(fmt.Errorf("%q is %s: want a veth whose other end is in this namespace: %w", ifName, kind, ErrNoHostSide),
+		"use a bridge or ptp network, or exempt this one in the policy")
+}
+
+// linkInside looks at an interface from inside a network namespace: its link and its global addresses.
+func linkInside(netns, ifName string) (l rtnl.Link, addrs []netip.Addr, err error) {
+	err = inNetns(netns, func() error {
+		c, err := rtnl.Dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if l, err = c.LinkByName(ifName); err != nil {
+			return err
+		}
+		addrs, err = c.Addrs(l.Index)
+		return err
+	})
+	return l, addrs, err
+}
+
+// inNetns runs f on a thread of its own inside the namespace; the thread ends with it.
+func inNetns(path string, f func() error) error {
+	if path == "" {
+		return fmt.Errorf("enter network namespace: the container has none")
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer ns.Close()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter network namespace %s: %w", path, err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }

@@ -102,6 +102,9 @@ type Guarding struct {
 	Resolvers []netip.Addr // at most three, as resolv.conf has it: port 53 of these is open
 	Published []Published
 	Log       uint32 // drops logged per second; 0: none
+	// Generation, if not 0, is what Ports.Generation said before the policy was read: Apply refuses with ErrStale what
+	// was made of a policy that is no more.
+	Generation uint64
 }
 
 // Claim is what one owner wants of a port.
@@ -148,4 +151,6 @@ type Entry struct {
 	Gateways []netip.Addr
 	Shaping
 	Published []Published
+	Resolvers []netip.Addr
+	Log       uint32
 }

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -158,4 +159,34 @@ func (c *Conn) DefaultRoutes() ([]int, error) {
 		}
 	}
 	return found, nil
+}
+
+// Addrs lists the addresses of an interface but its link-local ones.
+func (c *Conn) Addrs(index int) (as []netip.Addr, err error) {
+	err = c.Do(New(unix.RTM_GETADDR, unix.NLM_F_DUMP).Body(make([]byte, unix.SizeofIfAddrmsg)), func(typ uint16, b []byte) error {
+		if typ != unix.RTM_NEWADDR || len(b) < unix.SizeofIfAddrmsg || int(ne.Uint32(b[4:])) != index {
+			return nil
+		}
+		var local, address netip.Addr
+		Attrs(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
+			switch a, ok := netip.AddrFromSlice(v); {
+			case !ok:
+			case typ == unix.IFA_LOCAL:
+				local = a
+			case typ == unix.IFA_ADDRESS: // a point-to-point link's other end, where there is a local one
+				address = a
+			}
+		})
+		if !local.IsValid() {
+			local = address
+		}
+		if local.IsValid() && !local.IsLinkLocalUnicast() {
+			as = append(as, local)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of link %d: %w", index, err)
+	}
+	return as, nil
 }

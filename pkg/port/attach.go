@@ -1,0 +1,231 @@
+package port
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// Where things hang on a port, in the order in which they run:
+//
+//	tc filter add dev VETH ingress prio 1 handle 0xb1d bpf da pinned …/from_container
+//	tc filter add dev VETH egress  prio 1 handle 0xb1d bpf da pinned …/to_container
+//	tc filter add dev VETH egress  prio 2 u32 match u32 0 0 action mirred egress redirect dev IFB
+const (
+	prioProgram  = 1
+	prioRedirect = 2
+	handle       = 0xb1d
+)
+
+var (
+	programs = [2]string{"from_container", "to_container"}
+	hooks    = [2]uint32{rtnl.ParentIngress, rtnl.ParentEgress}
+	tcx      = [2]uint32{46, 47} // BPF_TCX_INGRESS, BPF_TCX_EGRESS
+)
+
+const tcxBefore = 1 << 3 // BPF_F_BEFORE without a relative: the head
+
+// attach makes the programs the first thing on both directions of a port. fresh says that nothing of ours should be
+// there: where something is, the port was guarded once and is closed.
+func (p *Ports) attach(ifindex uint32, fresh bool) error {
+	c, err := p.rtnl()
+	if err != nil {
+		return err
+	}
+	if err := c.AddClsact(int(ifindex)); errors.Is(err, unix.EEXIST) {
+		kind, err := c.QdiscKind(int(ifindex), rtnl.ClsactHandle, rtnl.ClsactParent)
+		if err != nil {
+			return err
+		}
+		if kind != "clsact" { // an ingress qdisc runs filters of clsact's egress at its ingress, in place of ours
+			return p.attachTCX(ifindex, kind, fresh)
+		}
+	} else if err != nil {
+		return err
+	}
+	for dir := range programs {
+		prog, err := p.program(dir)
+		if err != nil {
+			return err
+		}
+		err = c.AddBPF(int(ifindex), hooks[dir], prioProgram, handle, prog.FD(), programs[dir], !fresh)
+		if fresh && errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("attach to link %d: %w", ifindex, ErrClosed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachTCX is for an interface where somebody's ingress qdisc is in the way of clsact (the reference bandwidth plugin
+// chained before us). It costs 31 ms, since the kernel waits for an RCU grace period, and needs Linux 6.6.
+func (p *Ports) attachTCX(ifindex uint32, kind string, fresh bool) error {
+	for dir := range programs {
+		prog, err := p.program(dir)
+		if err != nil {
+			return err
+		}
+		have, err := bpf.Attached(int(ifindex), tcx[dir], 0)
+		if err == nil && len(have) > 0 && have[0] == prog.ID() {
+			if fresh {
+				return fmt.Errorf("attach to link %d: %w", ifindex, ErrClosed)
+			}
+			continue
+		}
+		for _, id := range have { // ours, but no longer first
+			if id == prog.ID() {
+				if err := bpf.Detach(int(ifindex), prog.FD(), tcx[dir]); err != nil {
+					return err
+				}
+			}
+		}
+		if err := bpf.Attach(int(ifindex), prog.FD(), tcx[dir], tcxBefore, 0); err != nil {
+			if errors.Is(err, unix.EINVAL) {
+				err = policy.Hint(fmt.Errorf("attach to link %d: its %s qdisc leaves no place for clsact, and this kernel has no tcx: %w", ifindex, kind, err),
+					"chain bulkhead's netlimit in place of bandwidth, or use Linux 6.6 or later")
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// detach takes the programs away, and the clsact qdisc where nothing else hangs on it. An interface that is gone took
+// them along.
+func (p *Ports) detach(ifindex uint32) error {
+	c, err := p.rtnl()
+	if err != nil {
+		return err
+	}
+	if _, err := c.LinkByIndex(int(ifindex)); errors.Is(err, rtnl.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	others := 0
+	for dir := range programs {
+		prog, err := p.program(dir)
+		if err != nil {
+			return err
+		}
+		if ids, err := bpf.Attached(int(ifindex), tcx[dir], 0); err == nil {
+			for _, id := range ids {
+				if id == prog.ID() {
+					if err := bpf.Detach(int(ifindex), prog.FD(), tcx[dir]); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		fs, err := c.Filters(int(ifindex), hooks[dir])
+		if err != nil {
+			return err
+		}
+		for _, f := range fs {
+			if f.Prio != prioProgram || f.Handle != handle || f.Kind != "bpf" {
+				others++
+				continue
+			}
+			if err := c.DelFilters(int(ifindex), hooks[dir], prioProgram); err != nil {
+				return err
+			}
+		}
+	}
+	if others > 0 {
+		return nil
+	}
+	if kind, err := c.QdiscKind(int(ifindex), rtnl.ClsactHandle, rtnl.ClsactParent); err != nil || kind != "clsact" {
+		return err
+	}
+	return c.DelClsact(int(ifindex))
+}
+
+// redirect makes the download go by an IFB (0: no longer). It hangs behind the program on the same clsact.
+func (p *Ports) redirect(ifindex, ifb uint32) error {
+	c, err := p.rtnl()
+	if err != nil {
+		return err
+	}
+	fs, err := c.Filters(int(ifindex), rtnl.ParentEgress)
+	if err != nil {
+		return err
+	}
+	for _, f := range fs {
+		if f.Prio != prioRedirect {
+			continue
+		}
+		if f.Redirect == int(ifb) && ifb != 0 {
+			return nil
+		}
+		if err := c.DelFilters(int(ifindex), rtnl.ParentEgress, prioRedirect); err != nil {
+			return err
+		}
+		break
+	}
+	if ifb == 0 {
+		return nil
+	}
+	return c.AddRedirect(int(ifindex), rtnl.ParentEgress, prioRedirect, int(ifb))
+}
+
+// attached says in words what differs: the programs must be there, ours, and first; anyone's program before them could
+// pass what they would drop.
+func (p *Ports) attached(ifindex, ifb uint32) error {
+	c, err := p.rtnl()
+	if err != nil {
+		return err
+	}
+	for dir := range programs {
+		prog, err := p.program(dir)
+		if err != nil {
+			return err
+		}
+		where := [2]string{"ingress", "egress"}[dir]
+		// tcx runs before clsact. A kernel without it answers EINVAL.
+		ids, err := bpf.Attached(int(ifindex), tcx[dir], 0)
+		if err == nil && len(ids) > 0 {
+			if ids[0] != prog.ID() {
+				return differs("%s of link %d: want program %d (%s) first, have program %d before it (tcx)", where, ifindex, prog.ID(), programs[dir], ids[0])
+			}
+			continue
+		}
+		fs, err := c.Filters(int(ifindex), hooks[dir])
+		if err != nil {
+			return err
+		}
+		if len(fs) == 0 {
+			return differs("%s of link %d: want program %d (%s), have none", where, ifindex, prog.ID(), programs[dir])
+		}
+		if f := fs[0]; f.Kind != "bpf" || !f.Direct || f.ProgID != prog.ID() {
+			return differs("%s of link %d: want program %d (%s) first, have a %s filter at prio %d with program %d", where, ifindex, prog.ID(), programs[dir], f.Kind, f.Prio, f.ProgID)
+		}
+		if kind, err := c.QdiscKind(int(ifindex), rtnl.ClsactHandle, rtnl.ClsactParent); err != nil {
+			return err
+		} else if kind != "clsact" {
+			return differs("%s of link %d: want qdisc clsact, have %q", where, ifindex, kind)
+		}
+		if dir == 1 {
+			have := 0
+			for _, f := range fs {
+				if f.Prio == prioRedirect {
+					have = f.Redirect
+				}
+			}
+			if have != int(ifb) {
+				return differs("egress of link %d: want a redirect to link %d, have to %d", ifindex, ifb, have)
+			}
+		}
+	}
+	return nil
+}
+
+func differs(format string, args ...any) error {
+	return policy.Hint(fmt.Errorf("%w: "+format, append([]any{ErrDiffers}, args...)...), "bulkhead heal")
+}

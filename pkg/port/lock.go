@@ -1,0 +1,45 @@
+package port
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Two locks, both flocks that end with their process. A container's is held for the length of its change; there are
+// 256 of them, by the key's digest, so that no lock file has to be removed under a waiter's feet. The namespace's is
+// held for the map writes alone, some microseconds: it makes "compare the owner, then delete" one step where an
+// address, a MAC or an ifindex is given again. Neither is held while another process is waited for.
+
+func (p *Ports) lockContainer(d digest) (func(), error) {
+	return p.lock(fmt.Sprintf("port-%02x", d[0]))
+}
+
+func (p *Ports) lockMaps() (func(), error) { return p.lock(fmt.Sprintf("port-maps-%d", p.netns)) }
+
+func (p *Ports) lock(name string) (func(), error) {
+	dir := filepath.Join(p.run, "lock")
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if os.IsNotExist(err) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock port: %w", err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
