@@ -9,24 +9,21 @@ import (
 var ErrNotAlone = errors.New("container is of another tenant")
 
 // Admit moves the ports of a container that is alone to its tenant; nobody is moved between tenants. policy, if not 0,
-// is the tenant's egress policy (PutPolicy). It gives the number of ports moved: none is no error, since a container
-// may have no network.
-func (p *Ports) Admit(containerID string, tenant, policy uint32) (int, error) {
+// is the tenant's egress policy (PutPolicy). A container without a port is no error: it may have no network.
+func (p *Ports) Admit(containerID string, tenant, policy uint32) error {
 	recs, err := p.recs.all()
 	if err != nil {
-		return 0, fmt.Errorf("admit %s: %w", containerID, err)
+		return fmt.Errorf("admit %s: %w", containerID, err)
 	}
-	n := 0
 	for s, r := range recs {
 		if text(r.ID[:]) != containerID {
 			continue
 		}
 		if err := p.admit(keyFrom[digest](s), tenant, policy); err != nil {
-			return n, fmt.Errorf("admit %s to compartment %d: %w", r.key(), tenant, err)
+			return fmt.Errorf("admit %s to compartment %d: %w", r.key(), tenant, err)
 		}
-		n++
 	}
-	return n, nil
+	return nil
 }
 
 func (p *Ports) admit(d digest, tenant, policy uint32) error {

@@ -18,19 +18,20 @@ import (
 // result, or as they are on the interface. An interface without a host side (macvlan, ipvlan, SR-IOV, host-device) is
 // ErrNoHostSide, never passed silently. Only where the result leaves something out is the container's namespace
 // entered, which costs a thread.
-func (p *Ports) Find(r *Result, netns, ifName string) (Interface, error) {
-	i, err := p.find(r, netns, ifName)
+func Find(r Result, netns, ifName string) (Interface, error) {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return Interface{}, err
+	}
+	defer c.Close()
+	i, err := find(c, &r, netns, ifName)
 	if err != nil {
 		return Interface{}, fmt.Errorf("find host side of %q: %w", ifName, err)
 	}
 	return i, nil
 }
 
-func (p *Ports) find(r *Result, netns, ifName string) (i Interface, err error) {
-	c, err := p.rtnl()
-	if err != nil {
-		return i, err
-	}
+func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error) {
 	var host rtnl.Link
 	inside := ""
 	for _, ri := range r.Interfaces {
