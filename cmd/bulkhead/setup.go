@@ -28,6 +28,7 @@ type object struct {
 var objects = []object{
 	{"device", "device rules above all containers", bpf.SetupDevice},
 	{"account", "what each container uses", bpf.SetupAccount},
+	{"port", "the program at containers' interfaces, for this network namespace", bpf.SetupPort},
 	{"shape", "the classifier of shaped traffic, for this network namespace", bpf.SetupShape},
 }
 
