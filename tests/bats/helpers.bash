@@ -117,3 +117,34 @@ each_runtime() {
 		[ ! -e $SANDBOX/runtimes/$RUNTIME ] || "$@" || fail "with $RUNTIME: $*" || return
 	done
 }
+
+# receipt NAME FILTER: what the newest receipt of that name says.
+receipt() { receipts "$1" | jq -rs "last | $2"; }
+
+# each_engine FUNCTION: once for each way to start a container: podman with runc and crun, runc and crun alone. $VIA names
+# it; `launch` and `launched` start one.
+each_engine() {
+	local VIA RUNTIME
+	for VIA in podman-runc podman-crun runc crun; do
+		RUNTIME=${VIA#podman-}
+		[ -e "$SANDBOX/runtimes/$RUNTIME" ] || continue
+		"$@" || fail "by $VIA: $*" || return
+	done
+}
+
+# launch NAME TENANT COMMAND...: a container of the tenant ("": of none) by way of $VIA, in the foreground. OPTIONS are
+# podman's, BUNDLE_JQ changes what runc and crun get.
+launch() {
+	local name=$1 tenant=$2 args=()
+	shift 2
+	case $VIA in
+	podman-*)
+		[ -z "$tenant" ] || read -ra args <<<"$(bulkhead args "$tenant")"
+		podman run --rm --name "$name" "${args[@]}" ${OPTIONS[@]+"${OPTIONS[@]}"} "$IMAGE" "$@"
+		;;
+	*)
+		CGROUP=/bulkhead-test/${tenant:+bulkhead-$tenant/}$name bundle "$name" "$@" >/dev/null || return
+		runtime "$VIA" run --bundle "$SANDBOX/bundles/$name" "$name"
+		;;
+	esac
+}

@@ -1,0 +1,250 @@
+#!/usr/bin/env bats
+# The main job end to end, with podman over runc and crun, and with runc and crun alone: every hook runs, each does what
+# the policy says, each refusal has its twin in audit mode.
+
+load helpers
+
+setup_file() { sandbox_open; }
+teardown_file() { sandbox_close; }
+setup() {
+	: >"$SANDBOX/log"
+	house_rules enforce
+}
+
+# house_rules MODE [MORE]: the policy of most tests here.
+house_rules() {
+	policy <<-END
+		mode = "$1"
+		[log]
+		file = "$SANDBOX/log"
+		[identity]
+		name = { "blue-*" = "blue", "red-*" = "red" }
+		[devices]
+		deny = ["c 1:11 rwm"]
+		[cgroup]
+		memory_max = "64MiB"
+		pids_max = 64
+		${2:-}
+	END
+}
+
+# said WORD...: one line of the log has them all.
+said() {
+	local line
+	while IFS= read -r line; do
+		contains "$line" "$@" 2>/dev/null && return
+	done <"$SANDBOX/log"
+	fail "want a line with: $* in: $(cat "$SANDBOX/log")"
+}
+
+lives() {
+	run launch "blue-$VIA" blue sh -c 'echo "up as $(id -u)"; exit 3'
+	[ "$status" -eq 3 ] || fail "want exit status 3, have $status: $output" || return
+	contains "$output" "up as 0" || return
+	[ "$(receipts | jq -s --arg n "blue-$VIA" '[.[] | select(.id == $n or .name == $n)] | length')" = 1 ] || fail "receipts: $(receipts)" || return
+	[ "$(receipts | jq -rs --arg n "blue-$VIA" '.[] | select(.id == $n or .name == $n) | .tenant')" = blue ] || fail "receipts: $(receipts)"
+}
+@test "a container lives and ends, and its receipt is its tenant's" {
+	requires root netns podman runc
+	each_engine lives
+}
+
+over_memory() {
+	run launch "blue-$VIA" blue dd if=/dev/zero of=/dev/null bs=30M count=1
+	[ "$status" -eq 0 ] || fail "30 MB: $output" || return
+	run launch "blue-$VIA" blue dd if=/dev/zero of=/dev/null bs=200M count=1
+	[ "$status" -eq 137 ] || fail "200 MB: want 137, have $status: $output"
+}
+@test "a container over its memory ceiling is killed" {
+	requires root netns podman runc
+	each_engine over_memory
+}
+audit_memory() {
+	run launch "blue-$VIA" blue dd if=/dev/zero of=/dev/null bs=200M count=1
+	[ "$status" -eq 0 ] || fail "200 MB: $output"
+}
+@test "audit: the ceiling is said and not set" {
+	requires root netns podman runc
+	house_rules audit
+	each_engine audit_memory
+	said memory_max audit
+}
+
+over_pids() {
+	run launch "blue-$VIA" blue sh -c 'for i in $(seq 100); do sleep 1 & done; wait'
+	contains "$output" "can't fork"
+}
+@test "a container over its ceiling of processes cannot fork" {
+	requires root netns podman runc
+	each_engine over_pids
+}
+
+KMSG_JQ='.linux.devices += [{path: "/dev/kmsg", type: "c", major: 1, minor: 11, fileMode: 438}]
+	| .linux.resources.devices += [{allow: true, type: "c", major: 1, minor: 11, access: "rwm"}]'
+opens_kmsg() { # WANTED-STATUS
+	local OPTIONS=(--device /dev/kmsg) BUNDLE_JQ=$KMSG_JQ
+	run launch "blue-$VIA" blue dd if=/dev/kmsg of=/dev/null bs=8k count=1
+	[ "$status" -eq "$1" ] || fail "want $1, have $status: $output" || return
+	[ "$1" -eq 0 ] || contains "$output" "Operation not permitted"
+}
+@test "a device that policy denies cannot be opened, whatever the engine allows" {
+	requires root netns podman runc
+	each_engine opens_kmsg 1
+}
+@test "audit: the device opens, and the rule is said" {
+	requires root netns podman runc
+	house_rules audit
+	each_engine opens_kmsg 0
+	said "c 1:11" audit
+}
+
+# Where SELinux enforces, a level that is not the tenant's; elsewhere, a policy that requires one.
+levels() { # WANTED-STATUS
+	local OPTIONS=(--security-opt label=level:s0:c1000,c1001)
+	local BUNDLE_JQ='.process.selinuxLabel = "system_u:system_r:container_t:s0:c1000,c1001"'
+	has selinux || { OPTIONS=() && BUNDLE_JQ=.; }
+	run launch "blue-$VIA" blue echo started
+	if [ "$1" = 0 ]; then
+		[ "$status" -eq 0 ] || fail "want a start, have $status: $output"
+	else
+		[ "$status" -ne 0 ] || fail "want a refusal" || return
+		[[ $output != started* ]] || fail "it started: $output"
+	fi
+}
+@test "a container that cannot have its tenant's level is refused" {
+	requires root netns podman runc
+	house_rules enforce $'[level]\nrequire = true'
+	each_engine levels 1
+	said prestart-label level
+}
+@test "audit: the same starts, and the same is said" {
+	requires root netns podman runc
+	house_rules audit $'[level]\nrequire = true'
+	each_engine levels 0
+	said prestart-label level audit
+}
+
+two_tenants() { # WANTED-STATUS
+	run podman run --rm --name "red-$RUNTIME" --cgroup-parent "$(parent_of blue)" "$IMAGE" echo started
+	if [ "$1" = 0 ]; then
+		[ "$status" -eq 0 ] || fail "want a start, have $status: $output"
+	else
+		[ "$status" -ne 0 ] || fail "want a refusal, have: $output"
+		lacks "$output" $'\nstarted'
+	fi
+}
+parent_of() { bulkhead args "$1" | sed -n 's/.*--cgroup-parent[= ]\([^ ]*\).*/\1/p'; }
+@test "a name that is red's under a cgroup parent that is blue's: refused, naming both" {
+	requires root netns podman
+	each_runtime two_tenants 1
+	said blue red
+}
+@test "audit: two tenants claimed: it starts, and the same is said" {
+	requires root netns podman
+	house_rules audit
+	each_runtime two_tenants 0
+	said blue red audit
+}
+
+# The attacker: who builds images. The victim: red.
+@test "an image whose annotations claim a tenant is alone" {
+	requires root netns podman
+	podman build -q --annotation io.bulkhead.tenant=red --annotation io.bulkhead.marker=00112233445566778899aabbccddeeff \
+		--annotation io.kubernetes.pod.namespace=red --annotation io.container.manager=cri-o \
+		--annotation io.kubernetes.cri-o.SandboxID=deadbeef --annotation run.oci.hooks.stderr="$SANDBOX/written-by-image" \
+		-t localhost/liar - <<<"FROM $IMAGE"
+	start red-web -- httpd -f -h /www
+	eventually inside red-web wget -q -O /dev/null http://127.0.0.1/
+	liars=(runc crun)
+	for RUNTIME in "${liars[@]}"; do
+		[ -e "$SANDBOX/runtimes/$RUNTIME" ] || continue
+		podman run -d --name "liar-$RUNTIME" localhost/liar httpd -f -h /www
+		eventually inside "liar-$RUNTIME" wget -q -O /dev/null http://127.0.0.1/
+		run reaches "liar-$RUNTIME" "$(ip_of red-web)"
+		[ "$status" -ne 0 ] || fail "$RUNTIME: the liar reached red"
+		run reaches red-web "$(ip_of "liar-$RUNTIME")"
+		[ "$status" -ne 0 ] || fail "$RUNTIME: red reached the liar"
+		podman rm -f -t 0 "liar-$RUNTIME"
+		[ "$(receipt "liar-$RUNTIME" .tenant)" = null ] || fail "receipt: $(receipts "liar-$RUNTIME")"
+	done
+	[ ! -e "$SANDBOX/written-by-image" ] || fail "the image had a file of the host's written"
+	# The control: the same claim, made by the operator.
+	podman run -d --name honest --annotation io.bulkhead.tenant=red localhost/liar httpd -f -h /www
+	if ! has podmancni; then
+		eventually reaches honest "$(ip_of red-web)"
+	fi
+	podman rm -f -t 0 honest red-web
+	[ "$(receipt honest .tenant)" = red ] || fail "receipt: $(receipts honest)"
+}
+
+@test "an image with annotations on CRI-O's names leaves podman's containers podman's" {
+	requires root netns podman
+	podman build -q --annotation io.kubernetes.cri-o.ContainerType=sandbox --annotation io.kubernetes.cri.sandbox-namespace=kube-system \
+		-t localhost/pretender - <<<"FROM $IMAGE"
+	house_rules enforce $'[identity.namespace]\n"*" = "red"'
+	run podman run --rm --name pretender localhost/pretender dd if=/dev/zero of=/dev/null bs=200M count=1
+	[ "$status" -eq 137 ] || fail "want the ceiling in force (137), have $status: $output"
+	[ "$(receipt pretender .engine)" = podman ] || fail "receipt: $(receipts pretender)"
+	[ "$(receipt pretender .tenant)" = null ] || fail "receipt: $(receipts pretender)"
+}
+
+restarts() {
+	podman run -d --name "blue-again-$RUNTIME" "$IMAGE" sleep 1000
+	podman restart -t 0 "blue-again-$RUNTIME"
+	podman rm -f -t 0 "blue-again-$RUNTIME"
+	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'length')" = 2 ] || fail "want two receipts, have: $(receipts "blue-again-$RUNTIME")" || return
+	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'map(.life) | unique | length')" = 2 ] || fail "want two lives: $(receipts "blue-again-$RUNTIME")"
+}
+@test "a restart is a second life with a receipt of its own" {
+	requires root netns podman
+	each_runtime restarts
+}
+
+@test "podman build runs its steps under the hooks" {
+	requires root netns podman
+	run podman build -q -t localhost/built - <<-END
+		FROM $IMAGE
+		RUN echo built > /made
+	END
+	[ "$status" -eq 0 ] || fail "$output"
+	run podman run --rm --name blue-built localhost/built cat /made
+	contains "$output" built
+}
+
+pods() {
+	podman pod create --name "blue-pod-$RUNTIME" --infra-image "$IMAGE" --infra-command /bin/sleep --infra-name "blue-infra-$RUNTIME" || return
+	podman run -d --name "blue-member-$RUNTIME" --pod "blue-pod-$RUNTIME" "$IMAGE" sleep 1000 || return
+	podman pod rm -f -t 0 "blue-pod-$RUNTIME" || return
+	[ "$(receipt "blue-member-$RUNTIME" .tenant)" = blue ] || fail "receipt: $(receipts)"
+}
+
+@test "a pod's members are their tenant's, its infra container starts" {
+	requires root netns podman
+	each_runtime pods
+}
+
+# A hook that fails after ours: the container does not start, and is not counted as running for ever.
+foreign_failure() {
+	local BUNDLE_JQ='.hooks.createRuntime += [{path: "/bin/false"}]' VIA=$RUNTIME
+	run launch "half-$RUNTIME" blue echo started
+	[ "$status" -ne 0 ] || fail "want a failure" || return
+	lacks "$output" $'\nstarted'
+	runtime "$RUNTIME" delete --force "half-$RUNTIME" 2>/dev/null || true
+	bulkhead gc || return
+	[ -z "$(find /run/bulkhead/containers /var/lib/bulkhead/open -type f -name "*half*" 2>/dev/null)" ] || fail "left: $(find /run/bulkhead /var/lib/bulkhead -name '*half*')"
+}
+@test "a start that somebody else's hook fails leaves nothing that gc does not find" {
+	requires root runc
+	each_runtime foreign_failure
+}
+
+@test "forty containers at once, two tenants, all accounted for" {
+	requires root netns podman
+	for i in $(seq 20); do
+		podman run --rm --name "blue-many$i" "$IMAGE" true >/dev/null 2>>"$BATS_TEST_TMPDIR/err" &
+		podman run --rm --name "red-many$i" "$IMAGE" true >/dev/null 2>>"$BATS_TEST_TMPDIR/err" &
+	done
+	wait
+	[ "$(receipts | jq -s 'map(select(.name | test("-many")) | {name, tenant}) | unique | length')" = 40 ] || fail "receipts: $(receipts | jq -r 'select(.name | test("-many")) | .name' | sort | tr '\n' ' ') $(cat "$BATS_TEST_TMPDIR/err")"
+	[ "$(receipts | jq -s 'map(select(.name | test("-many")) | select((.name | split("-")[0]) != .tenant)) | length')" = 0 ]
+}
