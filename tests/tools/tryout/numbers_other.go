@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package main
+
+const sysIoperm = ^uintptr(0) // no such call
