@@ -75,7 +75,7 @@ guest_install() {
     cd /opt/bulkhead && BIN=/opt/bulkhead/bin PREFIX=/usr sh install/install.sh
   ) || return
   mkdir -p /etc/bulkhead /run/bulkhead /var/lib/bulkhead /srv/tenants
-  ! has selinux || restorecon -R /usr/libexec/bulkhead /usr/libexec/cni /usr/share/containers /usr/share/bulkhead /usr/bin/bulkhead* /etc/bulkhead /etc/containers \
+  ! has selinux || restorecon -R -i /usr/libexec/bulkhead /usr/libexec/cni /usr/share/containers /usr/share/bulkhead /usr/bin/bulkhead* /etc/bulkhead /etc/containers \
     /run/bulkhead /var/lib/bulkhead
   rm -f /usr/share/bulkhead/policy.toml # tests write their own
   systemctl daemon-reload
