@@ -14,7 +14,7 @@ GOBUILD  = CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "$(LDFLA
 
 # What is in the tree is built: the programs that are installed, and those that only tests use.
 PROGRAMS  = $(patsubst %/main.go,%,$(wildcard hooks/*/main.go cni/*/main.go cmd/*/main.go))
-TESTTOOLS = $(patsubst %/main.go,%,$(wildcard tests/*/main.go tests/tools/*/main.go))
+TESTTOOLS = $(patsubst %/main.go,%,$(wildcard tests/*/main.go tests/tools/*/main.go tests/bench/*/main.go))
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

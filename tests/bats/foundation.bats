@@ -100,7 +100,7 @@ opens_kmsg() { # WANTED-STATUS
 
 # Where SELinux enforces, a level that is not the tenant's; elsewhere, a policy that requires one.
 levels() { # WANTED-STATUS
-	local OPTIONS=(--security-opt label=level:s0:c1000,c1001)
+	local OPTIONS=(--security-opt "label=level:s0:c1000,c1001")
 	local BUNDLE_JQ='.process.selinuxLabel = "system_u:system_r:container_t:s0:c1000,c1001"'
 	has selinux || { OPTIONS=() && BUNDLE_JQ=.; }
 	run launch "blue-$VIA" blue echo started
