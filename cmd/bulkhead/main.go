@@ -27,10 +27,16 @@ func (e *env) Policy() (*policy.Policy, error) { return policy.Load(e.Config) }
 var verbs = []func(*env) *cobra.Command{
 	setupCommand,
 	doctorCommand,
-	gcCommand,
-	topCommand,
+	limitCommand,
 	usageCommand,
+	topCommand,
+	gcCommand,
+	tenantsCommand,
+	levelCommand,
+	argsCommand,
 	uninstallCommand,
+	diffCommand,
+	roguesCommand,
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
-	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 )
 
 type plugin struct{ stdout, stderr io.Writer }
@@ -215,37 +213,8 @@ func (pl plugin) del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	return shape.Detach(cl.dirs, cl.key, func(f shape.Final) { cl.handOver(cl.key, f) })
-}
-
-// handOver gives the bytes to the container's account. Accounting fails open: the container's end must not hang on it.
-func (cl *call) handOver(k shape.Key, f shape.Final) {
-	r := usage.NetReading{ID: k.ContainerID, Network: k.Network, IfName: k.IfName, Port: uint64(f.Ifindex), Counters: net(f)}
-	rec, ok, err := tenant.OpenRecords(cl.p.State.Run).Get(k.ContainerID)
-	if ok && err == nil {
-		r.Life, r.Since = rec.Life, rec.Started
-		r.Kind, r.Tenant, r.Name, r.Engine = rec.Identity.Kind, rec.Identity.Tenant, rec.Name, rec.Identity.Engine
-		if rec.PodNamespace != "" {
-			r.Pod = rec.PodNamespace + "/" + rec.PodName
-		}
-	}
-	err = usage.HandOver(usage.Dirs{Run: cl.p.State.Run, Lib: cl.p.State.Lib, Bpffs: cl.p.State.Bpffs}, r)
-	switch {
-	case errors.Is(err, usage.ErrNoAccount):
-		cl.log.Info("bytes of a container without an account", "in", f.In.Bytes, "out", f.Out.Bytes)
-	case err != nil:
-		cl.log.Error("bytes not handed over", "error", err.Error(), "in", f.In.Bytes, "out", f.Out.Bytes)
-	}
-}
-
-func net(f shape.Final) usage.Net {
-	in, out, policy := f.In.TenantBytes, f.Out.TenantBytes, f.Counters.Dropped()
-	n := usage.Net{Layer: 2, InBytes: f.In.Bytes, InPackets: f.In.Packets, InTenantBytes: &in,
-		OutBytes: f.Out.Bytes, OutPackets: f.Out.Packets, OutTenantBytes: &out, DroppedPolicy: &policy}
-	if f.Shaped {
-		n.DroppedShaper = &f.Dropped
-	}
-	return n
+	handOver := shape.HandOver(cl.p, cl.log)
+	return shape.Detach(cl.dirs, cl.key, func(f shape.Final) { handOver(cl.key, f) })
 }
 
 // gc takes away what belongs to no attachment that the engine knows.
@@ -262,7 +231,7 @@ func (pl plugin) gc(args *skel.CmdArgs) error {
 	for _, a := range c.Attachments {
 		valid[shape.Key{Network: c.Name, ContainerID: a.ContainerID, IfName: a.IfName}] = true
 	}
-	return shape.Collect(cl.dirs, c.Name, func(k shape.Key) bool { return valid[k] }, cl.handOver)
+	return shape.Collect(cl.dirs, c.Name, func(k shape.Key) bool { return valid[k] }, shape.HandOver(cl.p, cl.log))
 }
 
 // status says whether an ADD could work.

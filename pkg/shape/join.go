@@ -6,6 +6,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // Lower takes l where it is stricter than what w has: of runtimeConfig, conflist and policy the lowest wins.
@@ -152,6 +153,16 @@ func Detach(d port.Dirs, k Key, handOver func(Final)) error {
 		return err
 	}
 	return detach(ports, s, k, handOver)
+}
+
+// End detaches every interface that rec knows of a container that has ended. Where CNI's DEL has come already there is
+// nothing left to do; where no CNI ran (netavark) this is the DEL.
+func End(d port.Dirs, rec tenant.Record, handOver func(Key, Final)) (err error) {
+	for _, i := range rec.NetIfs {
+		k := Key{Network: i.Network, ContainerID: rec.ContainerID, IfName: i.Name}
+		err = errors.Join(err, Detach(d, k, func(f Final) { handOver(k, f) }))
+	}
+	return err
 }
 
 // detach is Detach with what is open; either may be nil.
