@@ -81,8 +81,8 @@ func Needs(tree, label string) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		if errors.Is(err, unix.ELOOP) {
-			err = policy.Hint(fmt.Errorf("%w: a symlink is on the way", ErrTree), "name the directory itself in [level] relabel")
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+			err = policy.Hint(fmt.Errorf("%w: it is no directory, or a symlink is on the way", ErrTree), "name the directory itself in [level] relabel")
 		}
 		return false, fmt.Errorf("relabel %s: %w", tree, err)
 	}

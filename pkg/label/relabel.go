@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +21,7 @@ const maxDepth = 256
 
 // Result counts what Relabel met.
 type Result struct {
-	Seen, Changed int
+	Changed int // labels written
 	// Mounts are directories on which something else is mounted; they are not the tree's.
 	Mounts []string
 	// Done is true where the top had its label already: it gets it last, so all below had it.
@@ -32,11 +35,11 @@ type Result struct {
 //
 //	chcon -hR LABEL TOP
 func Relabel(top, label string, owner func(have string) error) (Result, error) {
-	w := walk{label: label, links: map[inode]*linked{}, buf: make([]byte, 32<<10)}
+	w := &walk{label: label, links: map[inode]*linked{}, spare: make(chan struct{}, max(1, min(runtime.NumCPU()-1, 3)))}
 	fd, err := selinux.OpenRoot(top)
 	if err != nil {
-		if errors.Is(err, unix.ELOOP) {
-			err = fmt.Errorf("%w: a symlink is on the way", ErrTree)
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+			err = fmt.Errorf("%w: it is no directory, or a symlink is on the way", ErrTree)
 		}
 		return w.res, fmt.Errorf("relabel %s: %w", top, err)
 	}
@@ -50,7 +53,9 @@ func Relabel(top, label string, owner func(have string) error) (Result, error) {
 		err = owner(have)
 	}
 	if err == nil {
-		err = w.dir(fd, "", 0)
+		w.descend(fd, "", 0)
+		w.running.Wait()
+		err = w.err
 	}
 	if err == nil {
 		err = w.hardLinks(fd)
@@ -58,6 +63,7 @@ func Relabel(top, label string, owner func(have string) error) (Result, error) {
 	if err == nil {
 		err = w.set(fd)
 	}
+	w.res.Changed = int(w.changed.Load())
 	if err != nil {
 		return w.res, fmt.Errorf("relabel %s: %w", top, err)
 	}
@@ -73,43 +79,80 @@ type linked struct {
 }
 
 type walk struct {
-	label string
+	label   string
+	spare   chan struct{} // a place for each further directory walked at the same time
+	running sync.WaitGroup
+	failed  atomic.Bool
+	wrong   atomic.Int32 // labels in a row that were
+	changed atomic.Int32
+
+	mu    sync.Mutex // of what follows
 	res   Result
 	links map[inode]*linked
-	buf   []byte
+	err   error
 }
 
-// dir labels what is in the directory open at fd. Names are read whole before any is opened: a directory that grows
+func (w *walk) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.failed.Store(true)
+}
+
+// descend labels what is in the directory open at fd. Names are read whole before any is opened: a directory that grows
 // while it is being read ends when the kernel says so.
-func (w *walk) dir(fd int, at string, depth int) error {
+func (w *walk) descend(fd int, at string, depth int) {
 	if depth > maxDepth {
-		return fmt.Errorf("%s: %w: want at most %d levels", at, ErrDeep, maxDepth)
+		w.fail(fmt.Errorf("%s: %w: want at most %d levels", at, ErrDeep, maxDepth))
+		return
 	}
-	names, err := w.names(fd)
+	names, err := names(fd)
 	if err != nil {
-		return fmt.Errorf("read directory %q: %w", at, err)
+		w.fail(fmt.Errorf("read directory %q: %w", at, err))
+		return
 	}
-	for _, e := range names {
-		if err := w.entry(fd, e, path.Join(at, e.name), depth); err != nil {
-			return err
+	for _, name := range names {
+		if w.failed.Load() {
+			return
+		}
+		if err := w.entry(fd, name, path.Join(at, name), depth); err != nil {
+			w.fail(err)
+			return
 		}
 	}
-	return nil
 }
 
-func (w *walk) entry(dir int, e entry, at string, depth int) error {
-	fd, err := selinux.OpenPath(dir, e.name)
+// aside descends into a directory in a goroutine of its own if there is a place, else in this one, and closes fd.
+func (w *walk) aside(fd int, at string, depth int) {
+	select {
+	case w.spare <- struct{}{}:
+		w.running.Go(func() {
+			defer func() { <-w.spare }()
+			defer unix.Close(fd)
+			w.descend(fd, at, depth)
+		})
+	default:
+		defer unix.Close(fd)
+		w.descend(fd, at, depth)
+	}
+}
+
+func (w *walk) entry(dir int, name, at string, depth int) error {
+	fd, err := selinux.OpenPath(dir, name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil // gone since
 	case errors.Is(err, unix.EXDEV):
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.res.Mounts = append(w.res.Mounts, at)
 		return nil
 	case err != nil:
 		return fmt.Errorf("open %q: %w", at, err)
 	}
 	defer unix.Close(fd)
-	w.res.Seen++
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("stat %q: %w", at, err)
@@ -120,16 +163,14 @@ func (w *walk) entry(dir int, e entry, at string, depth int) error {
 		if err != nil {
 			return fmt.Errorf("open directory %q: %w", at, err)
 		}
-		err = w.dir(sub, at, depth+1)
-		unix.Close(sub)
-		if err != nil {
-			return err
-		}
+		w.aside(sub, at, depth+1)
 	case unix.S_IFCHR, unix.S_IFBLK:
 		return nil // a node in a tenant's tree is nothing that a container should be let at
 	default:
 		// symlinks too: a second link of a file that lies elsewhere would carry the label there
 		if st.Nlink > 1 {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			l := w.links[inode{uint64(st.Dev), st.Ino}]
 			if l == nil {
 				l = &linked{at: at}
@@ -145,18 +186,29 @@ func (w *walk) entry(dir int, e entry, at string, depth int) error {
 	return nil
 }
 
+// trust is how many labels in a row must have been wrong before the next as many are written without a look: in a tree that
+// is labelled anew looking is a third of the cost, in one that was interrupted it saves the writing.
+const trust = 64
+
 func (w *walk) set(fd int) error {
-	have, err := selinux.Label(fd)
-	if err != nil {
-		return err
-	}
-	if have == w.label {
-		return nil
+	if n := w.wrong.Load(); n < trust || n >= 2*trust {
+		have, err := selinux.Label(fd)
+		if err != nil {
+			return err
+		}
+		if have == w.label {
+			w.wrong.Store(0)
+			return nil
+		}
+		if n >= 2*trust {
+			w.wrong.Store(trust)
+		}
 	}
 	if err := selinux.SetLabel(fd, w.label); err != nil {
-		return fmt.Errorf("want %s, have %s: %w", w.label, have, err)
+		return fmt.Errorf("want %s: %w", w.label, err)
 	}
-	w.res.Changed++
+	w.wrong.Add(1)
+	w.changed.Add(1)
 	return nil
 }
 
@@ -194,20 +246,19 @@ func (w *walk) hardLink(top int, id inode, l *linked) error {
 	return nil
 }
 
-type entry struct{ name string }
-
 // names reads a directory: struct linux_dirent64 is inode and offset (8 bytes each), length (2), type (1), name.
-func (w *walk) names(fd int) ([]entry, error) {
-	var out []entry
+func names(fd int) ([]string, error) {
+	var out []string
+	buf := make([]byte, 8<<10)
 	for {
-		n, err := unix.Getdents(fd, w.buf)
+		n, err := unix.Getdents(fd, buf)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil || n == 0 {
 			return out, err
 		}
-		for b := w.buf[:n]; len(b) > 19; {
+		for b := buf[:n]; len(b) > 19; {
 			size := int(binary.NativeEndian.Uint16(b[16:]))
 			if size < 20 || size > len(b) {
 				return out, fmt.Errorf("malformed entry of %d bytes", size)
@@ -217,7 +268,7 @@ func (w *walk) names(fd int) ([]entry, error) {
 				name = name[:i]
 			}
 			if s := string(name); s != "." && s != ".." {
-				out = append(out, entry{s})
+				out = append(out, s)
 			}
 			b = b[size:]
 		}
