@@ -50,12 +50,18 @@ func (r *Records) path(id string) string { return filepath.Join(r.dir, id+".json
 
 // Get reads one record; ok is false where there is none.
 func (r *Records) Get(id string) (rec Record, ok bool, err error) {
+	rec, data, err := r.get(id)
+	return rec, data != nil, err
+}
+
+// get is Get with the bytes of the file; nil where there is none.
+func (r *Records) get(id string) (rec Record, data []byte, err error) {
 	if err := ValidID(id); err != nil {
-		return Record{}, false, fmt.Errorf("read record: %w", err)
+		return Record{}, nil, fmt.Errorf("read record: %w", err)
 	}
-	data, err := os.ReadFile(r.path(id))
+	data, err = os.ReadFile(r.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, false, nil
+		return Record{}, nil, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &rec)
@@ -64,9 +70,9 @@ func (r *Records) Get(id string) (rec Record, ok bool, err error) {
 		err = fmt.Errorf("is version %d of container %q; want version 1 to %d of %q", rec.V, rec.ContainerID, recordVersion, id)
 	}
 	if err != nil {
-		return Record{}, false, policy.Hint(fmt.Errorf("read record of container %s: %w", short(id), err), "rm "+r.path(id)+", then start the container again")
+		return Record{}, nil, policy.Hint(fmt.Errorf("read record of container %s: %w", short(id), err), "rm "+r.path(id)+", then start the container again")
 	}
-	return rec, true, nil
+	return rec, data, nil
 }
 
 // Put writes one record, atomically.
@@ -76,16 +82,17 @@ func (r *Records) Put(rec Record) error {
 		return err
 	}
 	defer unlock()
-	return r.put(rec)
+	return r.put(rec, nil)
 }
 
-func (r *Records) put(rec Record) error {
+// put writes a record, unless that would write what is there.
+func (r *Records) put(rec Record, old []byte) error {
 	if err := ValidID(rec.ContainerID); err != nil {
 		return fmt.Errorf("write record: %w", err)
 	}
 	rec.V = recordVersion
 	data, err := json.Marshal(&rec)
-	if err == nil {
+	if err == nil && string(append(data, '\n')) != string(old) {
 		err = replace(r.path(rec.ContainerID), append(data, '\n'), false)
 	}
 	if err != nil {
@@ -102,7 +109,7 @@ func (r *Records) Update(id string, change func(*Record) error) (Record, error) 
 		return Record{}, err
 	}
 	defer unlock()
-	rec, _, err := r.Get(id)
+	rec, old, err := r.get(id)
 	if err != nil {
 		return Record{}, err
 	}
@@ -110,7 +117,7 @@ func (r *Records) Update(id string, change func(*Record) error) (Record, error) 
 	if err := change(&rec); err != nil {
 		return Record{}, err
 	}
-	return rec, r.put(rec)
+	return rec, r.put(rec, old)
 }
 
 // Delete removes one record; none is no error.

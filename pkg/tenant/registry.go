@@ -245,7 +245,7 @@ func (r *Registry) claim(name string, from mcs.Set) (mcs.Pair, error) {
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	var broken error
-	p, err := mcs.Allocate(from, h.Sum64(), func(p mcs.Pair) bool {
+	taken := func(p mcs.Pair) bool {
 		step()
 		err := os.Symlink(owner, r.pair(p))
 		if errors.Is(err, fs.ErrExist) {
@@ -258,7 +258,11 @@ func (r *Registry) claim(name string, from mcs.Set) (mcs.Pair, error) {
 			broken = err
 		}
 		return false
-	})
+	}
+	p, err := mcs.Allocate(from, h.Sum64(), taken)
+	if errors.Is(err, mcs.ErrExhausted) && r.orphans() > 0 {
+		p, err = mcs.Allocate(from, h.Sum64(), taken)
+	}
 	if broken != nil {
 		return mcs.Pair{}, broken
 	}
@@ -267,6 +271,33 @@ func (r *Registry) claim(name string, from mcs.Set) (mcs.Pair, error) {
 	}
 	step()
 	return p, syncDir(filepath.Join(r.dir, "pairs"))
+}
+
+// orphans removes claims of tenants that are not there, left by a
+// registration or a Forget that died, and counts them. The caller holds the
+// lock, so that none is being registered.
+func (r *Registry) orphans() int {
+	entries, err := os.ReadDir(filepath.Join(r.dir, "pairs"))
+	if err != nil {
+		return 0
+	}
+	n := 0
+	for _, e := range entries {
+		path := filepath.Join(r.dir, "pairs", e.Name())
+		owner, err := os.Readlink(path)
+		name, ok := strings.CutPrefix(owner, "tenant:")
+		if err != nil || !ok || policy.ValidTenant(name) != nil {
+			continue
+		}
+		t, err := r.Get(name)
+		if errors.Is(err, ErrUnknown) || err == nil && t.Pair.String() != e.Name() {
+			step()
+			if os.Remove(path) == nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // List gives all tenants, retired ones included, by name. One that cannot be
