@@ -105,7 +105,7 @@ hook() { "$LIBEXEC/$1" --config "$POLICY"; }
 hooks() { ls "$LIBEXEC"; }
 
 # receipts [NAME]: the ledger's lines, as JSON.
-receipts() { cat /var/lib/bulkhead/ledger/* 2>/dev/null | if [ $# -gt 0 ]; then jq -c --arg n "$1" 'select(.name == $n)'; else cat; fi; }
+receipts() { find /var/lib/bulkhead/ledger -maxdepth 1 -type f -exec cat {} + | if [ $# -gt 0 ]; then jq -c --arg n "$1" 'select(.name == $n)'; else cat; fi; }
 
 # logged: what bulkhead's binaries said since the policy names [log] file = "/run/sandbox/log".
 logged() { cat $SANDBOX/log 2>/dev/null; }
