@@ -75,9 +75,10 @@ func (w *world) box(id string) *box {
 	b := &box{ns: testenv.NewNS(w.t), id: id, veth: fmt.Sprintf("veth%d", w.n), ip: fmt.Sprintf("10.88.0.%d", w.n+1), ifname: "eth0"}
 	w.host.Veth(b.veth, b.ns, b.ifname)
 	w.host.Command("ip", "link", "set", b.veth, "master", "br0")
+	mac := fmt.Sprintf("02:00:00:00:77:%02x", w.n)
+	b.ns.Command("ip", "link", "set", b.ifname, "address", mac)
 	b.ns.Command("ip", "addr", "add", b.ip+"/16", "dev", b.ifname)
 	b.ns.Command("ip", "route", "add", "default", "via", gateway)
-	mac := strings.TrimSpace(b.ns.Command("cat", "/sys/class/net/"+b.ifname+"/address"))
 	b.prev = fmt.Sprintf(`{"cniVersion":"1.0.0","interfaces":[{"name":"br0"},{"name":%q},{"name":"eth0","mac":%q,"sandbox":%q}],"ips":[{"interface":2,"address":"%s/16","gateway":%q}]}`,
 		b.veth, mac, b.ns.Path(), b.ip, gateway)
 	return b
