@@ -51,7 +51,7 @@ type PolicyVerdict struct {
 // PutPolicy writes a compiled policy unless it is there, and gives its number. What is written is never changed again:
 // another policy has another number, and ports move to it one by one, each in one step.
 func (p *Ports) PutPolicy(c *Policy) (uint32, error) {
-	id, ok, err := p.findPolicy(c.Digest)
+	id, ok, err := p.FindPolicy(c.Digest)
 	if err != nil || ok {
 		return id, err
 	}
@@ -60,7 +60,7 @@ func (p *Ports) PutPolicy(c *Policy) (uint32, error) {
 		return 0, err
 	}
 	defer unlock()
-	if id, ok, err = p.findPolicy(c.Digest); err != nil || ok {
+	if id, ok, err = p.FindPolicy(c.Digest); err != nil || ok {
 		return id, err
 	}
 	st, _, err := p.state.look(0)
@@ -86,7 +86,8 @@ func (p *Ports) PutPolicy(c *Policy) (uint32, error) {
 	return id, nil
 }
 
-func (p *Ports) findPolicy(d [32]byte) (uint32, bool, error) {
+// FindPolicy gives the number of the policy with this digest, if it is written.
+func (p *Ports) FindPolicy(d [32]byte) (uint32, bool, error) {
 	all, err := p.policies.all()
 	if err != nil {
 		return 0, false, err
