@@ -37,7 +37,13 @@ type Decision struct {
 }
 
 // Refusal is the error of a decision to refuse that is in force.
-type Refusal struct{ Decision Decision }
+type Refusal struct {
+	Decision Decision
+	Cause    error // what errors.Is finds in it; nil where there is none
+}
+
+// Unwrap is the cause.
+func (r *Refusal) Unwrap() error { return r.Cause }
 
 func (r *Refusal) Error() string {
 	d := r.Decision
@@ -73,7 +79,7 @@ func (p *Policy) Act(m Mode, d Decision, log *slog.Logger) (act bool, err error)
 		return false, nil
 	}
 	if d.Verdict == Refuse {
-		return false, &Refusal{d}
+		return false, &Refusal{Decision: d}
 	}
 	return true, nil
 }

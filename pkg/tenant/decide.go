@@ -29,7 +29,7 @@ func Decide(p *policy.Policy, ev Evidence) (Identity, error) {
 	id := describe(pl, ev)
 	claims, err := collect(p, ev, pl, id)
 	if err != nil {
-		return id, fmt.Errorf("decide tenant of container %s: %w", short(ev.ContainerID), err)
+		return id, err
 	}
 	return weigh(id, claims, ev)
 }
@@ -197,7 +197,7 @@ func weigh(id Identity, claims []Claim, ev Evidence) (Identity, error) {
 	}
 	for _, c := range claims[1:] {
 		if c.Tenant != claims[0].Tenant {
-			return id, fmt.Errorf("decide tenant of container %s: %w", short(ev.ContainerID), disagree(claims[0], c))
+			return id, disagree(claims[0], c)
 		}
 	}
 	id.Tenant, id.By = claims[0].Tenant, claims[0].By

@@ -34,32 +34,40 @@ func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record
 			return err
 		}
 		id, err := Decide(p, full)
+		if err == nil && rec.Settled && rec.Identity.Tenant != id.Tenant && alive(rec.Pid) {
+			err = fmt.Errorf("%w: it runs as %q's (%s), and now %s says %q", ErrDisagree, rec.Identity.Tenant, rec.Identity.By, id.By, id.Tenant)
+			id = rec.Identity
+		}
 		if errors.Is(err, ErrDisagree) {
-			log := recs.Log
-			if log == nil {
-				log = slog.Default()
-			}
-			refusal := p.Settle(p.Identity.Mode, policy.Decision{
-				Verdict: policy.Refuse, Section: "identity", Object: short(ev.ContainerID), Reason: err.Error(), Hint: policy.HintOf(err),
-			}, log)
-			if refusal == nil { // audit: as if there were no evidence
-				err = nil
-			}
+			err = recs.refuse(p, ev.ContainerID, err)
 		}
 		if err != nil {
-			return err
-		}
-		if rec.Settled && rec.Identity.Tenant != id.Tenant && alive(rec.Pid) {
-			return fmt.Errorf("decide tenant of container %s: %w: it runs as %q's (%s), and now %s says %q",
-				short(rec.ContainerID), ErrDisagree, rec.Identity.Tenant, rec.Identity.By, id.By, id.Tenant)
+			return fmt.Errorf("decide tenant of container %s: %w", short(ev.ContainerID), err)
 		}
 		if err := recs.compartment(rec, id, reg); err != nil {
 			return err
 		}
 		rec.Settled = rec.Settled || hook
-		remember(p, rec, ev, id)
+		remember(p, rec, ev, full, id)
 		return nil
 	})
+}
+
+// refuse lets the mode decide what becomes of a disagreement; nil, under
+// audit, leaves the container as if there were no evidence.
+func (r *Records) refuse(p *policy.Policy, id string, cause error) error {
+	log := r.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	err := p.Settle(p.Identity.Mode, policy.Decision{
+		Verdict: policy.Refuse, Section: "identity", Object: "container " + short(id), Reason: cause.Error(), Hint: policy.HintOf(cause),
+	}, log)
+	var refusal *policy.Refusal
+	if errors.As(err, &refusal) {
+		refusal.Cause = cause
+	}
+	return err
 }
 
 // recall adds to a hook's evidence what CNI's records hold: the container's
@@ -113,16 +121,12 @@ func (r *Records) compartment(rec *Record, id Identity, reg *Registry) error {
 	return err
 }
 
-// remember puts the decision and CNI's evidence into the record.
-func remember(p *policy.Policy, rec *Record, ev Evidence, id Identity) {
-	if rec.Identity.Kind != "" && id.Kind == KindContainer && rec.Identity.Kind != KindPod {
-		id.Kind = rec.Identity.Kind
-	}
+// remember puts the decision and CNI's evidence into the record. full is ev
+// with what earlier records knew.
+func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	rec.Identity = id
-	rec.Name = first(ev.Name, rec.Name)
+	rec.Name, rec.PodName, rec.PodNamespace = full.Name, full.PodName, full.PodNamespace
 	rec.Network = first(rec.Network, ev.Network)
-	rec.PodNamespace = first(ev.PodNamespace, rec.PodNamespace)
-	rec.PodName = first(ev.PodName, rec.PodName)
 	if ev.Netns != 0 {
 		rec.Netns = ev.Netns
 	}
