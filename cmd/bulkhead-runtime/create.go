@@ -65,44 +65,58 @@ func createContainer(inv *invocation, p *policy.Policy, log *slog.Logger) error 
 	if err != nil {
 		return err
 	}
-	e, rules, skip, err := patch.Rules(p, c, log)
-	if err != nil || skip {
-		return err
+	want, err := patch.Rules(p, c, log)
+	if err == nil && !want.Skip {
+		err = hold(inv, p, file{path, config, mode}, c, want, log.With("tenant", want.Effective.Tenant))
 	}
-	log = log.With("tenant", e.Tenant)
-	res, err := harden.Config(config, rules, patch.Host(c.Podman))
+	if err != nil {
+		return errors.Join(err, want.Undo())
+	}
+	return nil
+}
+
+// file is one that was read.
+type file struct {
+	path string
+	data []byte
+	mode os.FileMode
+}
+
+func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, want patch.Wanted, log *slog.Logger) error {
+	res, err := harden.Config(config.data, want.Rules, patch.Host(c.Podman))
 	if err != nil {
 		return err
 	}
-	if inv.noPivot && rules.NoPivot != harden.Allow {
+	if inv.noPivot && want.Rules.NoPivot != harden.Allow {
 		res.Refusals = append(res.Refusals, harden.Refusal{Object: "option --no-pivot",
 			Reason: "without pivot_root the host's root stays mounted below the container's", Hint: "take no_pivot_root or its like out of the engine's configuration"})
 	}
-	out, err := patch.Settle(p, e.Mode("harden"), config, res, log)
+	out, err := patch.Settle(p, want.Effective.Mode("harden"), config.data, res, log)
 	if err != nil {
 		return err
 	}
 	if out, err = inject(out, inv.hooks); err != nil {
 		return err
 	}
-	if string(out) == string(config) {
+	if string(out) == string(config.data) {
 		return nil
 	}
-	if err := write(path+patch.Suffix, config, mode); err != nil {
+	if err := write(config.path+patch.Suffix, config.data, config.mode); err != nil {
 		return err
 	}
-	return write(path, out, mode)
+	return write(config.path, out, config.mode)
 }
 
 // execProcess tightens the process that is added to a container.
 func execProcess(inv *invocation, p *policy.Policy, log *slog.Logger) error {
-	e, rules, skip, err := patch.RulesOf(p, inv.id)
-	if err != nil || skip {
+	want, err := patch.RulesOf(p, inv.id)
+	if err != nil || want.Skip {
 		return err
 	}
-	log, m := log.With("tenant", e.Tenant), e.Mode("harden")
+	rules, m := want.Rules, want.Effective.Mode("harden")
+	log = log.With("tenant", want.Effective.Tenant)
 	for _, c := range inv.caps {
-		if gone := harden.Dropped(rules, c); gone {
+		if harden.Dropped(rules, c) {
 			d := policy.Decision{Verdict: policy.Refuse, Section: "harden", Object: "exec --cap " + c, Reason: "the profile drops it", Hint: "exec without it"}
 			if err := p.Settle(m, d, log); err != nil {
 				return err

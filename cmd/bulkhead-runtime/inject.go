@@ -23,6 +23,9 @@ const hooksDir = "/usr/share/containers/oci/hooks.d"
 // inject adds to the config the hooks of bulkhead that the engine did not: those of dir, at the stages that runtimes
 // know. An engine that reads hooks.d itself has put them in already.
 func inject(config []byte, dir string) ([]byte, error) {
+	if dir == "none" {
+		return config, nil
+	}
 	named := dir != ""
 	if !named {
 		dir = hooksDir

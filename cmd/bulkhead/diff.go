@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
@@ -118,8 +118,16 @@ func configs(p *policy.Policy, word string) (id string, before, now []byte, err 
 	return rec.ContainerID, before, now, nil
 }
 
-// same compares JSON without regard to white space and the order of members.
+// same compares configs by what they say: engines write them anew, without what is empty and in their own order.
 func same(a, b []byte) bool {
-	x, y := jsontext.Value(bytes.Clone(a)), jsontext.Value(bytes.Clone(b))
-	return x.Canonicalize() == nil && y.Canonicalize() == nil && bytes.Equal(x, y)
+	var x, y specs.Spec
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && string(normal(x)) == string(normal(y))
+}
+
+func normal(s specs.Spec) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil
+	}
+	return b
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
+
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
@@ -13,15 +16,23 @@ func tighten(c *hook.ConfigCall) ([]byte, error) {
 		return nil, err
 	}
 	log := c.Log.With("container", container.ID)
-	e, rules, skip, err := patch.Rules(c.Policy, container, log)
-	if err != nil || skip {
-		return c.JSON, err
+	want, err := patch.Rules(c.Policy, container, log)
+	out := c.JSON
+	if err == nil && !want.Skip {
+		out, err = held(c, container, want, log.With("tenant", want.Effective.Tenant))
 	}
-	res, err := harden.Config(c.JSON, rules, patch.Host(container.Podman))
+	if err != nil {
+		return nil, errors.Join(err, want.Undo())
+	}
+	return out, nil
+}
+
+func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log *slog.Logger) ([]byte, error) {
+	res, err := harden.Config(c.JSON, want.Rules, patch.Host(container.Podman))
 	if err != nil {
 		return nil, err
 	}
-	out, err := patch.Settle(c.Policy, e.Mode("harden"), c.JSON, res, log.With("tenant", e.Tenant))
+	out, err := patch.Settle(c.Policy, want.Effective.Mode("harden"), c.JSON, res, log)
 	if err != nil || len(res.Changes) == 0 {
 		return out, err
 	}

@@ -62,28 +62,53 @@ func podmanLeaf(path string) (id string, ok bool) {
 	return strings.TrimPrefix(leaf, "payload-"), ok && leaf != ""
 }
 
-// Rules is what the policy wants of this container, and for which tenant. skip is true where it wants nothing.
-func Rules(p *policy.Policy, c Container, log *slog.Logger) (e policy.Effective, r harden.Rules, skip bool, err error) {
+// Wanted is what the policy wants of a container.
+type Wanted struct {
+	Effective policy.Effective // of its tenant
+	Rules     harden.Rules
+	Skip      bool // it wants nothing
+
+	undo func() error
+}
+
+// Undo takes back what Rules wrote down, for a container that will not start.
+func (w Wanted) Undo() error {
+	if w.undo == nil {
+		return nil
+	}
+	return w.undo()
+}
+
+// Rules finds out, and records, whose the container is, and says what the policy wants of it.
+func Rules(p *policy.Policy, c Container, log *slog.Logger) (w Wanted, err error) {
 	if p.Absent {
-		return e, r, true, nil
+		return Wanted{Skip: true}, nil
 	}
 	if c.ID == "" {
-		return e, r, false, policy.Hint(fmt.Errorf("find container's id: linux.cgroupsPath %q holds none", c.CgroupsPath), "this stage is podman's; elsewhere use bulkhead-runtime")
+		return w, policy.Hint(fmt.Errorf("find container's id: linux.cgroupsPath %q holds none", c.CgroupsPath), "this stage is podman's; elsewhere use bulkhead-runtime")
 	}
 	recs := tenant.OpenRecords(p.State.Run)
 	recs.Log = log
+	_, known, err := recs.Get(c.ID)
+	if err != nil {
+		return w, err
+	}
+	if !known {
+		w.undo = func() error { return recs.Delete(c.ID) }
+	}
 	rec, err := tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories),
 		tenant.Evidence{ContainerID: c.ID, CgroupsPath: c.CgroupsPath, Annotations: c.Annotations})
 	if err != nil {
-		return e, r, false, err
+		return w, err
 	}
-	e = p.For(rec.Identity.Tenant)
+	w.Effective = p.For(rec.Identity.Tenant)
 	if rec.Identity.Exempt {
 		log.Info("skipped", "section", "harden", "reason", rec.Identity.By)
-		return e, r, true, nil
+		w.Skip = true
+		return w, nil
 	}
-	r, err = harden.Plan(e.Harden)
-	return e, r, false, err
+	w.Rules, err = harden.Plan(w.Effective.Harden)
+	return w, err
 }
 
 // RulesFor is Rules without writing anything down: what the policy would want of a config.
@@ -107,14 +132,14 @@ func RulesFor(p *policy.Policy, c Container) (e policy.Effective, r harden.Rules
 
 // RulesOf is what the policy wants of a container that runs, by the record that its hooks left; one that has none is
 // alone.
-func RulesOf(p *policy.Policy, id string) (e policy.Effective, r harden.Rules, skip bool, err error) {
+func RulesOf(p *policy.Policy, id string) (w Wanted, err error) {
 	rec, _, err := tenant.OpenRecords(p.State.Run).Get(id)
 	if err != nil || rec.Identity.Exempt {
-		return e, r, true, err
+		return Wanted{Skip: true}, err
 	}
-	e = p.For(rec.Identity.Tenant)
-	r, err = harden.Plan(e.Harden)
-	return e, r, false, err
+	w.Effective = p.For(rec.Identity.Tenant)
+	w.Rules, err = harden.Plan(w.Effective.Harden)
+	return w, err
 }
 
 // Settle lets the mode have its say about a result: what the config is to be, or a refusal.
