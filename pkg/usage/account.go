@@ -40,8 +40,10 @@ type Account struct {
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
 	Cgroups   []Cgroup  `json:"cgroups,omitempty"`
 
-	path string
-	was  string // extension before it was taken
+	path     string
+	again    bool // its receipt may have been written before
+	searched bool // the ledger was searched for it:
+	done     bool // and has it
 }
 
 // accountVersion is the V of an account; the one before can be read.
@@ -62,12 +64,11 @@ func Open(d Dirs, o Opening) (*Account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, err)
 	}
-	a.path = filepath.Join(openDir(d), dirName(a.ID), lifeName(a.Life)+accountExt)
-	if have, err := readAccount(a.path); err == nil {
+	if have, err := find(d, a.ID, a.Life); err == nil {
 		return have, nil
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
-	if werr := a.write(d.Durable); werr != nil {
+	if werr := a.place(d); werr != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
 	if err == nil {
@@ -118,7 +119,11 @@ func lifeName(life string) string {
 	return strings.ReplaceAll(life[i+1:], "/", ".")
 }
 
-func openDir(d Dirs) string { return filepath.Join(d.Lib, "open") }
+// openDirs are where accounts lie: on the disk, or, if that is full or cannot
+// be written, in the run directory, which is lost at reboot.
+func openDirs(d Dirs) [2]string {
+	return [2]string{filepath.Join(d.Lib, "open"), filepath.Join(d.Run, "open")}
+}
 
 // validID accepts what runtimes accept as an id.
 func validID(id string) error {
@@ -185,15 +190,24 @@ func processStart(pid int) (uint64, error) {
 	return strconv.ParseUint(f[19], 10, 64)
 }
 
-// write puts the account in place at once or not at all.
-func (a *Account) write(durable bool) error {
+// place writes the account where there is room for it.
+func (a *Account) place(d Dirs) error {
 	line, err := seal(a)
 	if err != nil {
 		return err
 	}
-	return writeFile(a.path, line, durable)
+	var errs []error
+	for _, dir := range openDirs(d) {
+		a.path = filepath.Join(dir, dirName(a.ID), lifeName(a.Life)+accountExt)
+		if err = writeFile(a.path, line, d.Durable); err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
+// writeFile puts a file in place at once or not at all.
 func writeFile(path string, data []byte, durable bool) error {
 	dir := filepath.Dir(path)
 	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
@@ -214,6 +228,7 @@ func writeFile(path string, data []byte, durable bool) error {
 	}
 	if err != nil {
 		os.Remove(tmp)
+		os.Remove(dir) // if it was made for this file
 	}
 	return err
 }
@@ -249,16 +264,16 @@ func readAccount(path string) (*Account, error) {
 // Accounts lists the open accounts; those that cannot be read come as errors,
 // joined, beside the others.
 func Accounts(d Dirs) ([]*Account, error) {
-	ids, err := os.ReadDir(openDir(d))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list accounts: %w", err)
-	}
 	var all []*Account
 	var errs []error
-	for _, id := range ids {
-		some, err := accountsOf(d, id.Name())
-		all = append(all, some...)
-		if err != nil {
+	for _, dir := range openDirs(d) {
+		ids, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("list accounts: %w", err))
+		}
+		for _, id := range ids {
+			some, err := accountsIn(filepath.Join(dir, id.Name()))
+			all = append(all, some...)
 			errs = append(errs, err)
 		}
 	}
@@ -267,13 +282,25 @@ func Accounts(d Dirs) ([]*Account, error) {
 
 // accountsOf lists a container's accounts, oldest life first.
 func accountsOf(d Dirs, id string) ([]*Account, error) {
-	dir := filepath.Join(openDir(d), dirName(id))
+	var all []*Account
+	var errs []error
+	for _, dir := range openDirs(d) {
+		some, err := accountsIn(filepath.Join(dir, dirName(id)))
+		all = append(all, some...)
+		errs = append(errs, err)
+	}
+	sortAccounts(all)
+	return all, errors.Join(errs...)
+}
+
+// accountsIn reads the accounts in one container's directory.
+func accountsIn(dir string) ([]*Account, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list accounts of %q: %w", id, err)
+		return nil, fmt.Errorf("list accounts: %w", err)
 	}
 	var all []*Account
 	var errs []error
@@ -290,6 +317,5 @@ func accountsOf(d Dirs, id string) ([]*Account, error) {
 			errs = append(errs, err)
 		}
 	}
-	sortAccounts(all)
 	return all, errors.Join(errs...)
 }

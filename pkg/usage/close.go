@@ -37,21 +37,19 @@ func (a *Account) close(d Dirs, c Closing) (Receipt, error) {
 	}
 	defer lock.Close()
 	r := a.receipt(d, c)
-	// A life that was being closed before, or in an earlier boot (the power
-	// may have failed between ledger and account), may have its receipt.
-	done := false
-	if a.resumed() {
-		if done, err = receipted(d, a.Life, a.Start); err != nil {
+	if !a.searched && a.resumed() {
+		have, err := haveReceipts(d, []*Account{a})
+		if err != nil {
 			return r, err
 		}
+		a.done = have[a.Life]
 	}
-	if !done {
+	if !a.done {
 		if err := file(d, r); err != nil {
 			return r, err
 		}
 	}
-	a.forget(d)
-	return r, nil
+	return r, a.forget(d)
 }
 
 // take makes the account ours to close: by a lock that dies with us, and a
@@ -76,22 +74,26 @@ func (a *Account) take() (*os.File, error) {
 		return nil, ErrClosed
 	}
 	if filepath.Ext(a.path) == closingExt {
-		a.was = closingExt
+		a.again = true
 		return f, nil
 	}
 	closing := a.base() + closingExt
-	if err := os.Rename(a.path, closing); err != nil {
-		f.Close()
-		return nil, err
+	if os.Rename(a.path, closing) != nil {
+		// The file system cannot be written. The receipt will wait elsewhere
+		// and the account stay; others look for the receipt first.
+		a.again = true
+		return f, nil
 	}
 	a.path = closing
 	return f, nil
 }
 
-// resumed reports whether the life may have a receipt already.
+// resumed reports whether the life may have a receipt already: it was being
+// closed before, or was opened in an earlier boot, and the power failed
+// between ledger and account.
 func (a *Account) resumed() bool {
 	boot, err := bootID()
-	return a.was == closingExt || err != nil || a.Boot != boot
+	return a.again || err != nil || a.Boot != boot
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -99,13 +101,19 @@ func sameFile(f *os.File, path string) bool {
 	return syscall.Fstat(int(f.Fd()), &a) == nil && syscall.Stat(path, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
-// forget removes the account's files and map entries. Errors leave something
-// for GC, nothing else: the receipt is written.
-func (a *Account) forget(d Dirs) {
-	os.Remove(a.base() + netExt)
-	os.Remove(a.path)
-	os.Remove(filepath.Dir(a.path)) // if it was the container's last life
+// forget removes the account's files and map entries: the receipt is written.
+// What an error leaves is for GC.
+func (a *Account) forget(d Dirs) error {
+	err := os.Remove(a.path)
+	for _, name := range a.netFiles(d) {
+		os.Remove(name)
+		os.Remove(filepath.Dir(name)) // if it was the container's last life
+	}
 	unregister(d, a)
+	if err != nil {
+		return fmt.Errorf("remove account, its receipt being written: %w", err)
+	}
+	return nil
 }
 
 // receipt is what is known of the life now.
@@ -123,7 +131,7 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		How: How{CPU: Absent, Memory: Absent, Pids: Absent, IO: Absent, Net: Absent, Disk: Absent, Exit: Absent},
 	}
 	fig.fill(&r)
-	nets, torn, err := readings(a.base())
+	nets, torn, err := a.readings(d)
 	if len(nets) > 0 {
 		r.Net, r.How.Net = nets, Exact
 	}
@@ -246,12 +254,6 @@ func foldDay(d Dirs, name string) error {
 	return os.Remove(name)
 }
 
-// receipted reports whether the ledger has a life that began at start.
-func receipted(d Dirs, life string, start time.Time) (bool, error) {
-	have, err := receiptedLives(d, map[string]bool{life: false}, start)
-	return have[life], err
-}
-
 // unreceipted is rs without those that the ledger has.
 func unreceipted(d Dirs, rs []Receipt) ([]Receipt, error) {
 	if len(rs) == 0 {
@@ -265,7 +267,7 @@ func unreceipted(d Dirs, rs []Receipt) ([]Receipt, error) {
 			start = r.End
 		}
 	}
-	have, err := receiptedLives(d, want, start)
+	have, err := receiptedLives([]*Ledger{OpenLedger(d)}, want, start)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,11 @@ type Swept struct {
 func GC(d Dirs, grace time.Duration) (Swept, error) {
 	var done Swept
 	var errs []error
+	unlock, err := lockFile(filepath.Join(d.Run, "gc.lock"))
+	if err != nil {
+		return done, err
+	}
+	defer unlock()
 	if err := FoldIn(d); err != nil {
 		errs = append(errs, err)
 	}
@@ -36,22 +42,60 @@ func GC(d Dirs, grace time.Duration) (Swept, error) {
 	if err != nil {
 		return done, errors.Join(append(errs, err)...)
 	}
+	var dead []*Account
 	for _, a := range accounts {
-		if !a.dead(d, boot, grace) {
-			continue
+		if a.dead(d, boot, grace) {
+			dead = append(dead, a)
 		}
+	}
+	have, err := haveReceipts(d, dead)
+	if err != nil {
+		return done, errors.Join(append(errs, err)...)
+	}
+	for _, a := range dead {
+		a.done, a.searched = have[a.Life], true
 		r, err := a.close(d, Closing{ID: a.ID, Life: a.Life, By: "gc"})
 		switch {
 		case errors.Is(err, ErrClosed):
 		case err != nil:
 			errs = append(errs, fmt.Errorf("close account of %q: %w", a.ID, err))
-		default:
+		case !a.done:
 			done.Closed = append(done.Closed, r)
 		}
 	}
 	n, err := sweepMaps(d)
 	done.Entries = n
 	return done, errors.Join(append(errs, err)...)
+}
+
+// haveReceipts looks for the accounts' lives in the ledger, in one pass: who
+// left them may have got as far as the receipt.
+func haveReceipts(d Dirs, accounts []*Account) (map[string]bool, error) {
+	want := map[string]bool{}
+	if len(accounts) == 0 {
+		return want, nil
+	}
+	start := accounts[0].Start
+	for _, a := range accounts {
+		want[a.Life] = false
+		if a.Start.Before(start) {
+			start = a.Start
+		}
+	}
+	return receiptedLives([]*Ledger{OpenLedger(d), waiting(d)}, want, start)
+}
+
+// lockFile takes a lock that ends with the process.
+func lockFile(name string) (unlock func(), err error) {
+	f, _, err := openAppend(name)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := flock(f, syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return func() { f.Close() }, nil
 }
 
 // dead reports whether the life is over: another boot's, or its init and all
@@ -81,11 +125,14 @@ func (a *Account) dead(d Dirs, boot string, grace time.Duration) bool {
 // setBadAside renames accounts that cannot be read, so that they are reported
 // once. One that a newer version wrote is left alone.
 func setBadAside(d Dirs) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(globEscape(openDir(d)), "*", "*"))
-	if err != nil {
-		return nil, fmt.Errorf("list accounts: %w", err)
+	var files, bad []string
+	for _, dir := range openDirs(d) {
+		some, err := filepath.Glob(filepath.Join(globEscape(dir), "*", "*"))
+		if err != nil {
+			return nil, fmt.Errorf("list accounts: %w", err)
+		}
+		files = append(files, some...)
 	}
-	var bad []string
 	var errs []error
 	for _, name := range files {
 		if ext := filepath.Ext(name); ext != accountExt && ext != closingExt {
@@ -115,41 +162,48 @@ func globEscape(s string) string {
 	return b.String()
 }
 
-// receiptedLives marks those of want that the ledger has, of its files from
-// the day of start on.
-func receiptedLives(d Dirs, want map[string]bool, start time.Time) (map[string]bool, error) {
-	l := OpenLedger(d)
-	days, err := l.Days()
-	if err != nil {
-		return want, err
-	}
-	for _, day := range days {
-		if day.AddDate(0, 0, 2).Before(start) {
-			continue
-		}
-		f, err := os.Open(l.Path(day))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+// receiptedLives marks those of want that have a receipt in the ledgers' files
+// from the day of start on.
+func receiptedLives(ledgers []*Ledger, want map[string]bool, start time.Time) (map[string]bool, error) {
+	for _, l := range ledgers {
+		days, err := l.Days()
 		if err != nil {
-			return want, fmt.Errorf("search ledger: %w", err)
-		}
-		err = EachLine(f, func(line []byte, whole bool) error {
-			if _, err := verify(line); err != nil {
-				return nil
-			}
-			if life, ok := lifeOf(line); ok && whole {
-				if _, asked := want[string(life)]; asked {
-					want[string(life)] = true
-				}
-			}
-			return nil
-		})
-		if err = errors.Join(err, f.Close()); err != nil {
 			return want, err
+		}
+		for _, day := range days {
+			if day.AddDate(0, 0, 2).Before(start) {
+				continue
+			}
+			if err := markLives(l.Path(day), want); err != nil {
+				return want, err
+			}
 		}
 	}
 	return want, nil
+}
+
+func markLives(name string, want map[string]bool) error {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("search ledger: %w", err)
+	}
+	defer f.Close()
+	return EachLine(f, func(line []byte, whole bool) error {
+		life, ok := lifeOf(line)
+		if !ok || !whole {
+			return nil
+		}
+		if _, asked := want[string(life)]; !asked {
+			return nil
+		}
+		if _, err := verify(line); err == nil {
+			want[string(life)] = true
+		}
+		return nil
+	})
 }
 
 // lifeOf is a line's life, read without decoding the line: our lines begin

@@ -49,15 +49,39 @@ func HandOver(d Dirs, r NetReading) error {
 	if err != nil {
 		return fail(err)
 	}
-	f, err := os.OpenFile(a.base()+netExt, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	var errs []error
+	for _, name := range a.netFiles(d) {
+		if err := appendLine(name, line); err == nil {
+			return nil
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	return fail(errors.Join(errs...))
+}
+
+// netFiles are where an account's readings lie: beside it, or where there is
+// no room in the run directory.
+func (a *Account) netFiles(d Dirs) []string {
+	names := []string{a.base() + netExt}
+	if spare := filepath.Join(openDirs(d)[1], dirName(a.ID), lifeName(a.Life)+netExt); spare != names[0] {
+		names = append(names, spare)
+	}
+	return names
+}
+
+// appendLine appends a whole line in one write. A line that found no room in
+// the middle is followed by the next one at once: readings passes it over.
+func appendLine(name string, line []byte) error {
+	f, _, err := openAppend(name)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	_, err = f.Write(line)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fail(err)
+	n, err := f.Write(line)
+	if err != nil && n > 0 {
+		f.Write([]byte{'\n'})
 	}
-	return nil
+	return errors.Join(err, f.Close())
 }
 
 // podReceipt is the receipt of a sandbox's network.
@@ -81,21 +105,13 @@ func podReceipt(d Dirs, r NetReading) error {
 
 // readings are what was handed over, one per attachment of an interface: a
 // reading handed over twice counts once, with its larger figures.
-func readings(base string) (nets []Net, torn int, err error) {
-	f, err := os.Open(base + netExt)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
+func (a *Account) readings(d Dirs) (nets []Net, torn int, err error) {
 	type key struct {
 		network, ifname string
 		port            uint64
 	}
 	at := map[key]int{}
-	err = EachLine(f, func(line []byte, whole bool) error {
+	add := func(line []byte, _ bool) error {
 		var r reading
 		line, err := verify(line)
 		if err != nil || json.Unmarshal(line, &r) != nil {
@@ -110,18 +126,31 @@ func readings(base string) (nets []Net, torn int, err error) {
 			nets[i] = r.Net
 		}
 		return nil
-	})
-	return nets, torn, err
+	}
+	var errs []error
+	for _, name := range a.netFiles(d) {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(EachLine(f, add), f.Close())
+		}
+		errs = append(errs, err)
+	}
+	return nets, torn, errors.Join(errs...)
 }
 
 // find is the open account of a life; of the last life of id if life is "".
 func find(d Dirs, id, life string) (*Account, error) {
 	if life != "" {
-		base := filepath.Join(openDir(d), dirName(id), lifeName(life))
-		for _, ext := range []string{accountExt, closingExt} {
-			a, err := readAccount(base + ext)
-			if !errors.Is(err, fs.ErrNotExist) {
-				return a, err
+		for _, dir := range openDirs(d) {
+			base := filepath.Join(dir, dirName(id), lifeName(life))
+			for _, ext := range []string{accountExt, closingExt} {
+				a, err := readAccount(base + ext)
+				if !errors.Is(err, fs.ErrNotExist) {
+					return a, err
+				}
 			}
 		}
 		return nil, ErrNoAccount
