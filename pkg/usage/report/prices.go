@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -71,7 +72,7 @@ func parsePrices(b []byte) (*Prices, error) {
 		} `toml:"price"`
 	}
 	if err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&file); err != nil {
-		return nil, err
+		return nil, tomlError(err)
 	}
 	if file.Version != 1 {
 		return nil, fmt.Errorf("version: want 1, have %d", file.Version)
@@ -99,6 +100,21 @@ func parsePrices(b []byte) (*Prices, error) {
 		p.Items = append(p.Items, Price(item))
 	}
 	return p, nil
+}
+
+// tomlError says where in the file it is wrong.
+func tomlError(err error) error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		line, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("line %d: unknown key %q", line, strings.Join(unknown.Errors[0].Key(), "."))
+	}
+	var wrong *toml.DecodeError
+	if errors.As(err, &wrong) {
+		line, _ := wrong.Position()
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return err
 }
 
 // Bill adds what each row costs.
