@@ -59,7 +59,8 @@ hooks hooks.d "$share/containers/oci/hooks.d"
 hooks podman-hooks.d "$share/bulkhead/hooks.d"
 fill "$here/containers/50-bulkhead.conf" "$SYSCONFDIR/containers/containers.conf.d/50-bulkhead.conf"
 fill "$here/cni/bulkhead.conflist" "$share/bulkhead/cni/bulkhead.conflist"
-fill "$here/systemd/bulkhead-setup.service" "$UNITDIR/bulkhead-setup.service"
+for unit in "$here"/systemd/*; do fill "$unit" "$UNITDIR/$(basename "$unit")"; done
+for file in prices.toml receipt.schema.json; do put "$here/$file" "$share/bulkhead/$file"; done
 fill "$here/tmpfiles/bulkhead.conf" "$TMPFILESDIR/bulkhead.conf"
 # The example is a host's base layer; what the admin wrote is never replaced.
 if [ -f "$here/policy.toml" ]; then
