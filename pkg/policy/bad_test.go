@@ -32,7 +32,11 @@ func TestBadFiles(t *testing.T) {
 		{"negative", "[cgroup]\npids_max = -1\n", 3, []string{"is -1; want 1 to"}},
 		{"zero", "[cgroup]\npids_max = 0\n", 3, []string{"is 0; want 1 to"}},
 		{"zero rate", "[cgroup]\nio_max = { \"/dev/vda\" = { read = \"0B/s\" } }\n", 3, []string{"is 0"}},
-		{"zero weight", "[cgroup]\ncpu_weight = 0\n", 3, []string{"whole number above 0"}},
+		{"zero weight", "[cgroup]\ncpu_weight = 0\n", 3, []string{"is 0; want 1 to 10000"}},
+		{"zero operations", "[cgroup]\nio_max = { \"254:0\" = { read_iops = 0 } }\n", 3, []string{"is 0"}},
+		{"zero pages", "[cgroup]\nhugetlb = { 2MB = \"0B\" }\n", 3, []string{"is 0"}},
+		{"page size", "[cgroup]\nhugetlb = { 3MB = \"6MB\" }\n", 3, []string{`page size "3MB"`}},
+		{"device to limit", "[cgroup]\nio_max = { vda = { read_iops = 9 } }\n", 3, []string{`device "vda"`}},
 		{"weight", "[cgroup]\nio_weight = 10001\n", 3, []string{"is 10001; want 1 to 10000"}},
 		{"too small", "[cgroup]\nmemory_max = \"1KiB\"\n", 3, []string{"is 1KiB; want 1MiB"}},
 		{"too large", "[cgroup]\nmemory_max = \"99999999999999999999GiB\"\n", 3, []string{"too large"}},
@@ -142,11 +146,47 @@ func TestAllErrorsCounted(t *testing.T) {
 	}
 }
 
+// Each key that no binary honours is refused whatever its value, and each
+// other is not refused for that.
 func TestNotHonoured(t *testing.T) {
 	t.Parallel()
+	for key, binary := range honoured() {
+		section, name, ok := strings.Cut(key, ".")
+		if !ok {
+			continue
+		}
+		_, err := decode("f", []byte("["+section+"]\n"+name+" = \"\"\n"), false)
+		if have := err != nil && strings.Contains(err.Error(), "f:2: "+key+": no binary of this release honours it"); have != (binary == "") {
+			t.Errorf("%s, honoured by %q: %v", key, binary, err)
+		}
+	}
 	d := decoder{keys: keys(), honoured: map[string]string{}}
 	if err := d.allowed(hostScope, "disk.max"); err == nil || !strings.Contains(err.Error(), "no binary") {
 		t.Errorf("want a key that nobody honours refused, have %v", err)
+	}
+}
+
+func TestHardenValues(t *testing.T) {
+	t.Parallel()
+	for key, c := range map[string]struct{ good, bad []any }{
+		"harden.keep_capabilities": {[]any{[]string{"CAP_NET_RAW"}}, []any{[]string{"NET_RAW"}, []string{"CAP_"}, []string{"CAP_net_raw"}}},
+		"harden.deny_syscalls":     {[]any{[]string{"userfaultfd", "clone3"}}, []any{[]string{""}, []string{"Mount"}, []string{"a b"}}},
+		"harden.mask_paths":        {[]any{[]string{"/proc/kcore"}}, []any{[]string{"proc"}, []string{"/proc/../etc"}, []string{"/"}}},
+		"harden.keep_annotations":  {[]any{[]string{"run.oci.keep"}, []string{"run.oci.*"}}, []any{[]string{"*"}, []string{"a*b"}, []string{"a=b"}}},
+		"harden.rlimits":           {[]any{map[string]uint64{"nofile": 5, "core": 0}}, []any{map[string]uint64{"RLIMIT_NOFILE": 5}}},
+		"harden.apparmor":          {[]any{"bulkhead"}, []any{"", "a b"}},
+		"harden.readonly_rootfs":   {[]any{"fix"}, []any{"yes", ""}},
+	} {
+		for _, v := range c.good {
+			if err := keys()[key].check(v); err != nil {
+				t.Errorf("%s: %v", key, err)
+			}
+		}
+		for _, v := range c.bad {
+			if err := keys()[key].check(v); err == nil {
+				t.Errorf("%s: %q: want an error", key, v)
+			}
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ const cacheMagic = "bulkhead policy cache\n"
 
 // cacheLayout is fingerprint()'s value for this source; a test says what to
 // write here after a change of types or defaults.
-const cacheLayout uint64 = 0x20a2e0d05b8
+const cacheLayout uint64 = 0xfb0f39db06f4
 
 // stamp tells one version of a file or directory from another; zeros but for
 // the path say that it is not there.

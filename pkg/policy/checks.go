@@ -197,3 +197,50 @@ func checkClaims(v any) error {
 	}
 	return nil
 }
+
+func checkCapability(s string) error {
+	name, ok := strings.CutPrefix(s, "CAP_")
+	if !ok || name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+		return fmt.Errorf("has %.80q; want a capability's name like \"CAP_NET_RAW\"", s)
+	}
+	return nil
+}
+
+func checkSyscall(s string) error {
+	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		return fmt.Errorf("has %.80q; want a system call's name like \"userfaultfd\"", s)
+	}
+	return nil
+}
+
+func checkDirs(s string) error {
+	if err := checkDir(s); err != nil {
+		return fmt.Errorf("has %.200q; want an absolute path without \".\", \"..\" or a slash at its end", s)
+	}
+	return nil
+}
+
+// checkAnnotation wants a key, or a prefix of keys of at least one character.
+func checkAnnotation(s string) error {
+	if key := strings.TrimSuffix(s, "*"); key == "" || strings.ContainsAny(key, "* \t=") {
+		return fmt.Errorf("has %.80q; want an annotation's key, or the beginning of keys and \"*\"", s)
+	}
+	return nil
+}
+
+func checkRlimits(v any) error {
+	known := []string{"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"}
+	for name := range v.(map[string]uint64) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("has the limit %.40q; want one of %q", name, known)
+		}
+	}
+	return nil
+}
+
+func checkProfile(s string) error {
+	if s == "" || len(s) > 255 || strings.ContainsAny(s, " \t\"'") {
+		return fmt.Errorf("is %.80q; want the name of an AppArmor profile", s)
+	}
+	return nil
+}

@@ -290,11 +290,8 @@ func (d *decoder) check(key string, names []string, value any) error {
 	if _, ok := field(effectiveType, names[0]); !ok {
 		root = reflect.New(policyType).Elem()
 	}
-	if n, ok := value.(Bytes); ok && n == 0 {
-		return errors.New("is 0; want a size above it")
-	}
-	if n, ok := value.(BytesPerSecond); ok && n == 0 {
-		return errors.New("is 0, with which nothing could start; want a rate above it")
+	if zero := reflect.ValueOf(value).IsZero(); zero && names[0] == "cgroup" {
+		return errors.New("is 0, with which nothing could start; want more")
 	}
 	assign(root, names, value)
 	if k.check == nil {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -91,6 +92,21 @@ func keys() map[string]key {
 
 		"harden.mode":    mode,
 		"harden.profile": enum("strict", "talk", "baseline", "none"),
+
+		"harden.keep_capabilities": {check: each(checkCapability), bound: common},
+		"harden.drop_capabilities": {check: each(checkCapability), bound: union},
+		"harden.deny_syscalls":     {check: each(checkSyscall), bound: union},
+		"harden.keep_syscalls":     {check: each(checkSyscall), bound: common},
+		"harden.mask_paths":        {check: each(checkDirs), bound: union},
+		"harden.keep_paths":        {check: each(checkDirs), bound: common},
+		"harden.keep_annotations":  {check: each(checkAnnotation), bound: common},
+		"harden.rlimits":           {check: checkRlimits, bound: leastRlimits},
+		"harden.no_new_privileges": {bound: strictest(true, false)},
+		"harden.apparmor":          {check: text(checkProfile)},
+		"harden.readonly_rootfs":   enum("refuse", "fix", "allow"),
+		"harden.nosuid_volumes":    enum("refuse", "fix", "allow"),
+		"harden.user_namespace":    enum("refuse", "allow"),
+		"harden.no_pivot_root":     enum("refuse", "fix", "allow"),
 
 		"accounting.mode":      mode,
 		"accounting.retention": {hostOnly: true, check: between(Duration(24*time.Hour), Duration(100*365*24*time.Hour))},
@@ -223,9 +239,9 @@ func least[T number](a, b T) T {
 }
 
 func leastIO(have, limit any) any {
-	out := map[string]IORate{}
-	for dev, r := range have.(map[string]IORate) {
-		out[dev] = r
+	out := maps.Clone(have.(map[string]IORate))
+	if out == nil {
+		out = map[string]IORate{}
 	}
 	for dev, l := range limit.(map[string]IORate) {
 		h := out[dev]
@@ -235,12 +251,30 @@ func leastIO(have, limit any) any {
 }
 
 func leastHugetlb(have, limit any) any {
-	out := map[string]Bytes{}
-	for size, b := range have.(map[string]Bytes) {
-		out[size] = b
+	return leastOf(have.(map[string]Bytes), limit.(map[string]Bytes))
+}
+
+func leastOf[T number](have, limit map[string]T) map[string]T {
+	out := maps.Clone(have)
+	if out == nil {
+		out = map[string]T{}
 	}
-	for size, l := range limit.(map[string]Bytes) {
-		out[size] = least(out[size], l)
+	for k, l := range limit {
+		out[k] = least(out[k], l)
+	}
+	return out
+}
+
+// leastRlimits is leastOf for ceilings of which 0 is one.
+func leastRlimits(have, limit any) any {
+	out := maps.Clone(have.(map[string]uint64))
+	if out == nil {
+		out = map[string]uint64{}
+	}
+	for k, l := range limit.(map[string]uint64) {
+		if h, ok := out[k]; !ok || l < h {
+			out[k] = l
+		}
 	}
 	return out
 }
@@ -354,7 +388,7 @@ func convert(raw any, t reflect.Type) (any, error) {
 			return n, nil
 		}
 	case reflect.TypeFor[uint64]():
-		if n, ok := raw.(int64); ok && n > 0 {
+		if n, ok := raw.(int64); ok && n >= 0 {
 			return uint64(n), nil
 		}
 	case reflect.TypeFor[[]string]():
@@ -422,7 +456,7 @@ func want(t reflect.Type) string {
 	case reflect.TypeFor[string]():
 		return "a string"
 	case reflect.TypeFor[int64](), reflect.TypeFor[uint64]():
-		return "a whole number above 0"
+		return "a whole number"
 	case reflect.TypeFor[[]string]():
 		return "a list of strings"
 	}

@@ -177,6 +177,24 @@ type Egress struct {
 type Harden struct {
 	Mode    Mode   `toml:"mode"`
 	Profile string `toml:"profile"` // "none", "baseline", "talk" or "strict"
+
+	// The profile's own lists, made longer or shorter.
+	KeepCapabilities []string          `toml:"keep_capabilities"` // "CAP_NET_RAW"
+	DropCapabilities []string          `toml:"drop_capabilities"`
+	DenySyscalls     []string          `toml:"deny_syscalls"` // "userfaultfd"
+	KeepSyscalls     []string          `toml:"keep_syscalls"`
+	MaskPaths        []string          `toml:"mask_paths"`
+	KeepPaths        []string          `toml:"keep_paths"`
+	KeepAnnotations  []string          `toml:"keep_annotations"` // a key, or a prefix that ends in *
+	Rlimits          map[string]uint64 `toml:"rlimits"`          // ceilings, by "nofile"
+	NoNewPrivileges  bool              `toml:"no_new_privileges"`
+	AppArmor         string            `toml:"apparmor"` // name of a profile
+
+	// "refuse", "fix" or "allow"; "" is the profile's own answer.
+	ReadonlyRootfs string `toml:"readonly_rootfs"`
+	NosuidVolumes  string `toml:"nosuid_volumes"`
+	UserNamespace  string `toml:"user_namespace"`
+	NoPivotRoot    string `toml:"no_pivot_root"`
 }
 
 // Accounting is the section of receipts.
