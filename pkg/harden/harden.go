@@ -102,21 +102,21 @@ func hardenLinux(root *object, r Rules, h Host, res *Result) error {
 		{"maskedPaths", "tells of the host or of other containers", r.Masked},
 		{"readonlyPaths", "steers the host's kernel", r.Readonly},
 	} {
-		if err := addPaths(linux, p.field, p.why, p.paths, r.KeepPaths, res); err != nil {
+		if err := addPaths(linux, p.field, p.why, p.paths, res); err != nil {
 			return err
 		}
 	}
 	return root.put("linux", linux)
 }
 
-func addPaths(linux *object, field, why string, want, keep []string, res *Result) error {
+func addPaths(linux *object, field, why string, want []string, res *Result) error {
 	var have []string
 	if _, err := linux.decode(field, &have); err != nil {
 		return err
 	}
 	var missing []string
 	for _, p := range want {
-		if !slices.Contains(have, p) && !slices.Contains(keep, p) && !slices.Contains(missing, p) {
+		if !slices.Contains(have, p) && !slices.Contains(missing, p) {
 			missing = append(missing, p)
 		}
 	}

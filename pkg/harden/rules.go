@@ -44,7 +44,6 @@ type Rules struct {
 	Deny map[string]Limit // system calls, by name
 
 	Masked, Readonly []string // paths of the container
-	KeepPaths        []string // paths that a profile's list leaves alone
 
 	Rlimits         map[string]uint64 // ceilings of soft and hard, by "RLIMIT_NOFILE"
 	NoNewPrivileges bool

@@ -352,3 +352,35 @@ func disguised(p Process) string {
 	}
 	return ""
 }
+
+// Others are the processes in the cgroup of the snapshot's only container that are not its first and did not come from
+// it: added by the engine's exec. What the first process forked has its confinement.
+func (s Snapshot) Others() (out []Process) {
+	byPid := make(map[int]Process, len(s.Processes))
+	for _, p := range s.Processes {
+		byPid[p.Pid] = p
+	}
+	for _, c := range s.Containers {
+		init, ok := byPid[c.Init]
+		for _, p := range s.Processes {
+			if in, of, _ := member(p, scoped(c, init)); ok && of > 0 && in == of && p.Pid != c.Init && !p.Zombie && !s.helper(p) && !descends(p, c.Init, byPid) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+func descends(p Process, from int, byPid map[int]Process) bool {
+	for range len(byPid) {
+		if p.Parent == from {
+			return true
+		}
+		parent, ok := byPid[p.Parent]
+		if !ok {
+			return false
+		}
+		p = parent
+	}
+	return false
+}

@@ -72,7 +72,9 @@ func TestJudge(t *testing.T) {
 		{name: "no filter", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.Seccomp = 0 }), what: Weaker, why: "no seccomp filter"},
 		{name: "another level", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.Label = "s:r:container_t:s0:c3,c4" }), what: Weaker, why: "c3,c4"},
 		{name: "a full set in a user namespace of its own", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.NS = in(own, map[string]uint64{"user": 36}); p.Bounding = ^uint64(0) })},
-		{name: "another container", c: live, p: with(confined(101, 50, "sh"), func(p *Process) { p.NS, p.Cgroups = other, map[string]string{"": "/machine.slice/other", "pids": "/other"} })},
+		{name: "another container", c: live, p: with(confined(101, 50, "sh"), func(p *Process) {
+			p.NS, p.Cgroups = other, map[string]string{"": "/machine.slice/other", "pids": "/other"}
+		})},
 		{name: "left over", c: gone, p: confined(101, 1, "miner"), what: Leftover},
 		{name: "its conmon", c: gone, p: conmon},
 		{name: "holds the network", c: gone, p: with(confined(101, 1, "miner"), func(p *Process) { p.Cgroups = root }), what: HoldsNetwork},
