@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -120,30 +119,29 @@ func (s *Shaper) Close() {
 }
 
 // lock takes the lock of one tree, or of one sixty-fourth of the containers, until the function it returns is called.
+// It is a plain descriptor: os.File would make an epoll instance for it.
 func (s *Shaper) lock(name string) (func(), error) {
 	dir := filepath.Join(s.run, "lock")
 	path := filepath.Join(dir, "shape-"+s.ns+"-"+name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
+	open := func() (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600) }
+	fd, err := open()
+	if errors.Is(err, unix.ENOENT) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make lock directory: %w", err)
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+		fd, err = open()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(fd, unix.LOCK_EX)
 	}
 	if err != nil {
-		f.Close()
+		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { unix.Close(fd) }, nil
 }
 
 func (s *Shaper) lockKey(d [16]byte) (func(), error) {

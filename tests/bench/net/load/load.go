@@ -272,3 +272,6 @@ func Requests(fd int, addr string, d time.Duration) (ts Times, err error) {
 	slices.Sort(ts)
 	return ts, nil
 }
+
+// Sort puts the times in order, as At wants them.
+func (t Times) Sort() { slices.Sort(t) }

@@ -1,0 +1,3 @@
+package main
+
+func charts(*Results, string) error { return nil }

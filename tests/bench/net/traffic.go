@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
+)
+
+// layer2 turns TCP payload into frames: 1448 bytes go in 1514.
+const layer2 = 1514. / 1448
+
+// Traffic is one limit in one direction under one stream.
+type Traffic struct {
+	Plugin, Dir, CC string
+	Mbit            uint64
+	First, Steady   float64 // layer-2 rate by the configured one
+	P50, P99        float64 // round trip of a datagram beside the stream, ms
+	RR50            float64 // TCP request and response beside the stream, ms
+	Own             float64 // the stream's own round trip, ms
+	CPUPerGB        float64 // seconds of both ends and all between
+	Lost            int
+}
+
+func traffic() (all []Traffic, err error) {
+	for _, cc := range strings.Split(*ccs, ",") {
+		for _, mbit := range []uint64{10, 100, 1000} {
+			for _, s := range []side{ours, peer, peerK} {
+				if s.name == peerK.name && cc != "cubic" {
+					continue
+				}
+				for _, dir := range []string{"in", "out"} {
+					t, err := stream(s, mbit, dir, cc)
+					if err != nil {
+						return nil, err
+					}
+					fmt.Printf("%-29s %4d Mbit %-3s %-5s first %7.3f steady %.3f; p50 %7.2f p99 %7.2f rr %7.2f own %7.2f ms; %5.2f s/GB; %d lost\n",
+						t.Plugin, t.Mbit, t.Dir, t.CC, t.First, t.Steady, t.P50, t.P99, t.RR50, t.Own, t.CPUPerGB, t.Lost)
+					all = append(all, t)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// ends are the namespaces of sender and receiver, and the receiver's address.
+func (l *lab) ends(b *box, dir string) (from, to int, addr string) {
+	if dir == "in" {
+		return int(l.host.Fd()), int(b.ns.Fd()), b.ip
+	}
+	return int(b.ns.Fd()), int(l.host.Fd()), b.gw
+}
+
+func stream(s side, mbit uint64, dir, cc string) (t Traffic, err error) {
+	l, err := newLab("")
+	if err != nil {
+		return t, err
+	}
+	defer l.close()
+	b, err := l.box(nil)
+	if err != nil {
+		return t, err
+	}
+	limit := mbit * 1e6
+	if _, err := l.call(s, "ADD", b, s.keys(l, limit, limit)); err != nil {
+		return t, err
+	}
+	t = Traffic{Plugin: s.name, Dir: dir, CC: cc, Mbit: mbit}
+	from, to, addr := l.ends(b, dir)
+	sink, err := load.NewSink(to, addr+":0")
+	if err != nil {
+		return t, err
+	}
+	defer sink.Close()
+	echo, err := load.NewEcho(to, addr+":7")
+	if err != nil {
+		return t, err
+	}
+	defer echo.Close()
+	st, err := load.NewStream(from, sink.Addr(), cc)
+	if err != nil {
+		return t, err
+	}
+	defer st.Stop()
+	for sink.First.Load() == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+	start := time.Unix(0, sink.First.Load())
+	time.Sleep(time.Second - time.Since(start))
+	part := func(bytes int64, since time.Time) float64 {
+		return float64(bytes) * 8 * layer2 / time.Since(since).Seconds() / float64(limit)
+	}
+	t.First = part(sink.Bytes.Load(), start)
+	start, before, cpu := time.Now(), sink.Bytes.Load(), busy()
+	var own load.Times
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for time.Since(start) < time.Duration(*seconds-2)*time.Second {
+			time.Sleep(50 * time.Millisecond)
+			if d, err := st.RTT(); err == nil {
+				own = append(own, d)
+			}
+		}
+	}()
+	n := (*seconds - 2) * 100
+	ts, lost, err := load.Ping(from, addr+":7", n, 10*time.Millisecond)
+	if err != nil {
+		return t, err
+	}
+	<-done
+	moved := sink.Bytes.Load() - before
+	t.Steady, t.CPUPerGB = part(moved, start), (busy()-cpu)/(float64(moved)/1e9)
+	rr, err := load.Requests(from, addr+":7", time.Second)
+	if err != nil {
+		return t, err
+	}
+	own.Sort()
+	t.P50, t.P99, t.RR50, t.Own, t.Lost = ms(ts.At(0.5)), ms(ts.At(0.99)), ms(rr.At(0.5)), ms(own.At(0.5)), lost
+	return t, nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// busy is the processor time of the whole machine so far, in seconds: a shaper's work is done in softirqs that are no
+// process's own.
+func busy() float64 {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	sum := 0.
+	for i, f := range strings.Fields(line) {
+		if i == 0 || i == 4 || i == 5 || i > 7 { // "cpu", idle, iowait; steal and guest
+			continue
+		}
+		n, _ := strconv.ParseFloat(f, 64)
+		sum += n
+	}
+	return sum / 100
+}
