@@ -15,6 +15,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/claim"
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
 	"github.com/bulkhead-containers/bulkhead/pkg/device"
+	"github.com/bulkhead-containers/bulkhead/pkg/egress"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -300,7 +301,7 @@ func (k *container) admit() error {
 		return err
 	}
 	defer ports.Close()
-	return ports.Admit(k.State.ID, k.rec.Compartment, 0)
+	return egress.Admit(ports, k.Policy, k.rec)
 }
 
 func (k *container) account() error {
