@@ -27,6 +27,7 @@ type page struct {
 	Host   string
 	Charts []chart
 	Legend []string
+	Others bool // there are tenants beside those of the legend
 }
 
 // Keys is how many columns tell rows apart.
@@ -64,8 +65,8 @@ type tick struct {
 }
 
 const (
-	chartWidth, chartHeight   = 720, 220
-	marginLeft, marginTop     = 64, 10
+	chartWidth, chartHeight   = 520, 200
+	marginLeft, marginTop     = 72, 10
 	marginRight, marginBottom = 8, 24
 	legendEntries             = 7 // tenants with a colour of their own; the rest are one
 	mostBars                  = 62
@@ -76,14 +77,14 @@ const (
 func (r *Report) HTML(w io.Writer, byDay *Report, host string, made time.Time) error {
 	p := page{Report: r, Made: made.UTC(), Host: host}
 	if byDay != nil && len(byDay.Rows) > 0 {
-		p.Legend = legend(byDay)
+		p.Legend, p.Others = legend(byDay)
 		for _, c := range []struct {
 			title string
 			of    func(*Totals) float64
 			text  func(float64) string
 		}{
 			{"CPU time", func(t *Totals) float64 { return float64(t.CPU()) }, func(v float64) string { return CPU(uint64(v)) }},
-			{"Memory (GiB hours)", func(t *Totals) float64 { return float64(t.MemorySum) / 1024 / 3600 }, three},
+			{"Memory × time", func(t *Totals) float64 { return float64(t.MemorySum) }, memoryTime},
 			{"Network, both ways", func(t *Totals) float64 { return float64(t.In + t.Out) }, func(v float64) string { return Bytes(uint64(v)) }},
 			{"Disk, both ways", func(t *Totals) float64 { return float64(t.Read + t.Written()) }, func(v float64) string { return Bytes(uint64(v)) }},
 		} {
@@ -96,8 +97,19 @@ func (r *Report) HTML(w io.Writer, byDay *Report, host string, made time.Time) e
 	return nil
 }
 
+// memoryTime is MiB seconds in a unit of their size.
+func memoryTime(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v < 1024*3600:
+		return three(v/60) + "MiB·min"
+	}
+	return three(v/1024/3600) + "GiB·h"
+}
+
 // legend lists the tenants that used most CPU.
-func legend(r *Report) []string {
+func legend(r *Report) (names []string, more bool) {
 	sum := map[string]uint64{}
 	for i := range r.Rows {
 		sum[r.Rows[i].Tenant] += r.Rows[i].CPUUser + r.Rows[i].CPUSystem
@@ -112,7 +124,8 @@ func legend(r *Report) []string {
 		}
 		return len(a) - len(b)
 	})
-	return all[:min(len(all), legendEntries)]
+	n := min(len(all), legendEntries)
+	return all[:n], n < len(all)
 }
 
 // draw lays a chart out.
