@@ -13,6 +13,7 @@ func honoured() map[string]string {
 		deny     = "egressdeny"
 		harden   = "precreate-harden"
 		poststop = "poststop-accounting"
+		runtime  = "bulkhead-runtime"
 	)
 	return map[string]string{
 		"version":  all,
@@ -87,20 +88,20 @@ func honoured() map[string]string {
 		"harden.mode":    harden,
 		"harden.profile": harden,
 
-		"harden.keep_capabilities": "",
-		"harden.drop_capabilities": "",
-		"harden.deny_syscalls":     "",
-		"harden.keep_syscalls":     "",
-		"harden.mask_paths":        "",
-		"harden.keep_paths":        "",
-		"harden.keep_annotations":  "",
-		"harden.rlimits":           "",
-		"harden.no_new_privileges": "",
-		"harden.apparmor":          "",
-		"harden.readonly_rootfs":   "",
-		"harden.nosuid_volumes":    "",
-		"harden.user_namespace":    "",
-		"harden.no_pivot_root":     "",
+		"harden.keep_capabilities": harden,
+		"harden.drop_capabilities": harden,
+		"harden.deny_syscalls":     harden,
+		"harden.keep_syscalls":     harden,
+		"harden.mask_paths":        harden,
+		"harden.keep_paths":        harden,
+		"harden.keep_annotations":  harden,
+		"harden.rlimits":           harden,
+		"harden.no_new_privileges": harden,
+		"harden.apparmor":          harden,
+		"harden.readonly_rootfs":   harden,
+		"harden.nosuid_volumes":    harden,
+		"harden.user_namespace":    harden,
+		"harden.no_pivot_root":     runtime,
 
 		"accounting.mode":      poststop,
 		"accounting.retention": poststop,
