@@ -143,7 +143,7 @@ launch() {
 		podman run --rm --name "$name" "${args[@]}" ${OPTIONS[@]+"${OPTIONS[@]}"} "$IMAGE" "$@"
 		;;
 	*)
-		CGROUP=/bulkhead-test/${tenant:+bulkhead-$tenant/}$name bundle "$name" "$@" >/dev/null || return
+		CGROUP=$SANDBOX_CGROUP/${tenant:+bulkhead-$tenant/}$name bundle "$name" "$@" >/dev/null || return
 		runtime "$VIA" run --bundle "$SANDBOX/bundles/$name" "$name"
 		;;
 	esac

@@ -80,6 +80,8 @@ sandbox_env() {
 	CGROUP_MANAGER=cgroupfs
 	! has systemd || CGROUP_MANAGER=systemd
 	[ -n "${RUNTIME:-}" ] || { has crun && ! has hybrid && RUNTIME=crun || RUNTIME=runc; }
+	# Cgroups are not private: what is made without an engine is below a parent that no other sandbox has.
+	SANDBOX_CGROUP=/sandbox-$(stat -Lc %i /proc/self/ns/mnt)
 	CONTAINERS_CONF=$SANDBOX/etc/containers.conf
 	CNI_PATH=$SANDBOX/libexec/cni:/usr/lib/cni:/opt/cni/bin
 	export CONTAINERS_CONF CNI_PATH
@@ -119,8 +121,24 @@ sandbox_image() {
 	echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
 	echo 'root:x:0:' >$root/etc/group
 	echo hello >$root/www/index.html
+	printf '#!/bin/sh\nexec sleep 1000000\n' >$root/bin/pause
+	chmod 755 $root/bin/pause
 	tar -C $root -cf $SANDBOX/image.tar .
 	podman import --quiet $SANDBOX/image.tar $IMAGE:latest >/dev/null && rm $SANDBOX/image.tar
+}
+
+# spare_device [numbers]: a device that root can open here and no runtime hands to a container by itself: its path, or
+# MAJOR:MINOR.
+spare_device() {
+	local device
+	for device in /dev/fuse /dev/net/tun /dev/loop-control /dev/hwrng /dev/full; do
+		if (: <$device) 2>/dev/null; then break; fi
+	done
+	if [ "${1:-}" = numbers ]; then
+		echo "$((0x$(stat -c %t $device))):$((0x$(stat -c %T $device)))"
+	else
+		echo $device
+	fi
 }
 
 # podman ARG...: the sandbox's own, with $RUNTIME. Hooks and networks come from containers.conf, and on the command line
@@ -173,9 +191,9 @@ hooks_json() {
 }
 
 # bundle NAME ARG...: a bundle for runc or crun that runs ARG..., with all installed hooks; prints its directory. BUNDLE_JQ
-# changes its config.json further; CGROUP is its cgroupsPath (/bulkhead-test/NAME).
+# changes its config.json further; CGROUP is its cgroupsPath ($SANDBOX_CGROUP/NAME).
 bundle() {
-	local dir=$SANDBOX/bundles/$1 cgroup=${CGROUP:-/bulkhead-test/$1}
+	local dir=$SANDBOX/bundles/$1 cgroup=${CGROUP:-$SANDBOX_CGROUP/$1}
 	shift
 	mkdir -p "$dir"
 	rm -f "$dir/config.json"
@@ -211,14 +229,16 @@ sandbox_close() {
 		find /run/netns -mindepth 1 -printf 'netns %p\n' 2>/dev/null
 		ip -o link show | awk -F': ' '{sub(/@.*/, "", $2); print $2}' | grep -vxE 'lo|bh-[a-z0-9-]+|tunl0|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0' | sed 's/^/link /'
 		ids | while read -r id; do find /sys/fs/cgroup -depth -type d -name "*$id*" -printf 'cgroup %p\n'; done
-		find /sys/fs/cgroup -depth -type d -path '*/bulkhead-test/*' -printf 'cgroup %p\n'
+		find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP/*" -exec sh -c 'for d; do [ -z "$(cat "$d/cgroup.procs")" ] || echo "cgroup $d, with processes"; done' sh {} +
 		awk -v s=$SANDBOX/ 'index($2, s) == 1 && $3 == "overlay" {print "mount " $2}' /proc/self/mounts
 		find /run/bulkhead/containers -type f -name '*.json' -printf 'record %p\n' 2>/dev/null
 		find /var/lib/bulkhead/open -type f -printf 'open account %p\n' 2>/dev/null
 	)
-	# Parents of cgroups belong to whoever uses them next; the empty ones go.
-	find /sys/fs/cgroup -depth -type d \( -name libpod_parent -o -path '*/libpod_parent/*' -o -name 'bulkhead-*' \) -exec rmdir {} + 2>/dev/null
 	sandbox_kill
+	# No engine removes parents of cgroups. The empty ones go; another sandbox's are not empty, or it makes them again.
+	find /sys/fs/cgroup -depth -type d \( -path "*$SANDBOX_CGROUP*" -o -name libpod_parent -o -path '*/libpod_parent/conmon' \
+		-o -name 'bulkhead-*' -o -path '*/bulkhead-*/conmon' \) -exec rmdir {} + 2>/dev/null
+	[ -z "$(find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP*" -print -quit)" ] || left+=("cgroup $SANDBOX_CGROUP")
 	for what in "${left[@]}"; do echo "left behind: $what"; done
 	[ ${#left[@]} -eq 0 ]
 }
