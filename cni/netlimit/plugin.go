@@ -36,7 +36,7 @@ func (pl plugin) open(c *config, args *skel.CmdArgs) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{c: c, p: p, dirs: port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run},
+	return &call{c: c, p: p, dirs: port.DirsOf(p.State),
 		log: journal.New(journal.Sink{Name: "netlimit", File: p.Log.File}, pl.stderr).With("container", args.ContainerID),
 		key: shape.Key{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}}, nil
 }
@@ -91,22 +91,10 @@ func (cl *call) plan(args *skel.CmdArgs, whose func(*skel.CmdArgs, port.Interfac
 		}
 		ask := shape.Ask{In: cl.c.limits[0], Out: cl.c.limits[1], Min: cl.c.min, Subnets: cl.c.subnets, Only: cl.c.only}
 		w = ask.Bound(cl.key, claim.Index, e, sum)
-		cl.audit(e, &w)
+		shape.Audit(cl.p, e, &w, cl.log)
 	}
 	ports, err = port.OpenOrSetup(cl.dirs, cl.c.Config)
 	return w, claim, ports, err
-}
-
-// audit says what would be limited where policy only looks, and takes the limits away.
-func (cl *call) audit(e policy.Effective, w *shape.Want) {
-	if e.Mode("network") != policy.Audit || !w.Limited() {
-		return
-	}
-	_, _ = cl.p.Act(policy.Audit, policy.Decision{
-		Verdict: policy.Change, Section: "network", Object: cl.key.IfName,
-		Reason: fmt.Sprintf("limit ingress to %v, egress to %v, the tenant's sum to %v and %v (0bit: no limit)", w.In.Rate, w.Out.Rate, w.TotalIn, w.TotalOut),
-	}, cl.log)
-	*w = shape.Want{Key: w.Key, Veth: w.Veth}
 }
 
 // settle says whose the container is, as far as CNI knows, and leaves a record for the hooks.

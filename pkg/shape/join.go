@@ -155,14 +155,29 @@ func Detach(d port.Dirs, k Key, handOver func(Final)) error {
 	return detach(ports, s, k, handOver)
 }
 
-// End detaches every interface that rec knows of a container that has ended. Where CNI's DEL has come already there is
-// nothing left to do; where no CNI ran (netavark) this is the DEL.
+// End detaches every interface that rec knows of a container that has ended, and takes egressdeny's claim too. Where
+// CNI's DEL has come already there is nothing left to do; where no CNI ran (netavark) this is the DEL.
 func End(d port.Dirs, rec tenant.Record, handOver func(Key, Final)) (err error) {
 	for _, i := range rec.NetIfs {
 		k := Key{Network: i.Network, ContainerID: rec.ContainerID, IfName: i.Name}
-		err = errors.Join(err, Detach(d, k, func(f Final) { handOver(k, f) }))
+		err = errors.Join(err, Detach(d, k, func(f Final) { handOver(k, f) }), unguard(d, k))
 	}
 	return err
+}
+
+func unguard(d port.Dirs, k Key) error {
+	ports, err := port.Open(d)
+	if errors.Is(err, port.ErrNotSetUp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ports.Close()
+	if _, err := ports.Remove(k, port.OwnerDeny); err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return err
+	}
+	return nil
 }
 
 // detach is Detach with what is open; either may be nil.

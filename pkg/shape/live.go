@@ -43,6 +43,18 @@ func subnetOf(key []byte) netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
+// Audit says what would be limited where policy only looks, and takes the limits away.
+func Audit(p *policy.Policy, e policy.Effective, w *Want, log *slog.Logger) {
+	if e.Mode("network") != policy.Audit || !w.Limited() {
+		return
+	}
+	_, _ = p.Act(policy.Audit, policy.Decision{
+		Verdict: policy.Change, Section: "network", Object: w.Key.IfName,
+		Reason: fmt.Sprintf("limit ingress to %v, egress to %v, the tenant's sum to %v and %v (0bit: no limit)", w.In.Rate, w.Out.Rate, w.TotalIn, w.TotalOut),
+	}, log)
+	*w = Want{Key: w.Key, Veth: w.Veth}
+}
+
 // Admit puts a container's interfaces under the limits and totals of the tenant that rec says it is of. CNI came first and
 // knew less: it may have taken the container for alone. What the network asked for stays a bound. It costs
 // nothing but a lookup where nothing is to change.

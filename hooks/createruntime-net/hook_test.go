@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/testenv"
+	"github.com/bulkhead-containers/bulkhead/pkg/hook"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
+	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// world is a host with a bridge as netavark leaves it, and containers that have been created on it.
+type world struct {
+	t    *testing.T
+	host *testenv.NS
+	th   *testenv.Thread
+	p    *policy.Policy
+	log  strings.Builder
+	n    int
+}
+
+func newWorld(t *testing.T, text string) *world {
+	t.Helper()
+	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.BPF, testenv.IFB, testenv.Qdisc("htb"))
+	w := &world{t: t, host: testenv.NewNS(t)}
+	w.th = w.host.NewThread()
+	file, bpffs, run := filepath.Join(t.TempDir(), "policy.toml"), testenv.Bpffs(t), t.TempDir()
+	text = fmt.Sprintf("version = 1\n[state]\nrun = %q\nlib = %q\nbpffs = %q\n%s\n", run, t.TempDir(), bpffs, text)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.p, err = policy.Load(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, setup := range []func(bpf.SetupContext) error{bpf.SetupPort, bpf.SetupShape} {
+		if err := setup(bpf.SetupContext{Bpffs: bpffs, Run: run, Netns: w.host.Inode()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.host.Command("ip", "link", "add", "podman0", "type", "bridge")
+	w.host.Command("ip", "addr", "add", "10.89.0.1/24", "dev", "podman0")
+	w.host.Command("ip", "link", "set", "podman0", "up")
+	return w
+}
+
+type container struct {
+	ns       *testenv.NS
+	pid      int
+	id, veth string
+	ip       string
+}
+
+func (w *world) container(id string) *container {
+	w.t.Helper()
+	w.n++
+	c := &container{ns: testenv.NewNS(w.t), id: id, veth: fmt.Sprintf("veth%d", w.n), ip: fmt.Sprintf("10.89.0.%d", w.n+1)}
+	w.host.Veth(c.veth, c.ns, "eth0")
+	w.host.Command("ip", "link", "set", c.veth, "master", "podman0")
+	c.ns.Command("ip", "link", "set", "eth0", "address", fmt.Sprintf("02:00:00:00:89:%02x", w.n))
+	c.ns.Command("ip", "addr", "add", c.ip+"/24", "dev", "eth0")
+	c.ns.Command("ip", "route", "add", "default", "via", "10.89.0.1")
+	c.pid = w.process(c.ns)
+	return c
+}
+
+// process starts something that sits in the namespace until the test ends.
+func (w *world) process(ns *testenv.NS) int {
+	var cmd *exec.Cmd
+	ns.Do(func() error {
+		cmd = exec.Command("sleep", "60")
+		return cmd.Start()
+	})
+	w.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+// hook runs the hook for a container; slice is its cgroup parent's tenant, "" for none.
+func (w *world) hook(id string, pid int, slice string) (err error) {
+	path := "machine.slice:libpod:" + id
+	if slice != "" {
+		path = "bulkhead-" + slice + ".slice:libpod:" + id
+	}
+	c := &hook.Call{State: specs.State{ID: id, Pid: pid}, Spec: &hook.Spec{Linux: &hook.Linux{CgroupsPath: path}},
+		Policy: w.p, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
+	w.th.Do(func() { err = claimNetwork(c) })
+	return err
+}
+
+func (w *world) entries() (es []port.Entry) {
+	w.t.Helper()
+	w.th.Do(func() {
+		p, err := port.Open(port.DirsOf(w.p.State))
+		if err == nil {
+			es, err = p.List()
+			p.Close()
+		}
+		if err != nil {
+			w.t.Error(err)
+		}
+	})
+	return es
+}
+
+func (w *world) end(id string) (final []shape.Final) {
+	w.t.Helper()
+	rec, ok, err := tenant.OpenRecords(w.p.State.Run).Get(id)
+	if err != nil || !ok {
+		w.t.Fatalf("record of %s: %v %v", id, ok, err)
+	}
+	w.th.Do(func() {
+		err = shape.End(port.DirsOf(w.p.State), rec, func(_ shape.Key, f shape.Final) { final = append(final, f) })
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return final
+}
+
+// A container that no plugin saw is limited and counted from its start, and nothing is left after its end.
+func TestNoCNI(t *testing.T) {
+	w := newWorld(t, "[tenant.blue.network]\negress = \"8Mbit\"\n[tenant.blue.total]\ningress = \"50Mbit\"\n[egress]\nhost_allow = [\"tcp\"]\n")
+	c := w.container("c1")
+	if err := w.hook(c.id, c.pid, "blue"); err != nil {
+		t.Fatal(err)
+	}
+	sink, err := load.NewSink(w.host.Fd(), "10.89.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	st, err := load.NewStream(c.ns.Fd(), sink.Addr(), "cubic")
+	if err != nil {
+		t.Fatalf("%v; log: %s", err, w.log.String())
+	}
+	time.Sleep(1500 * time.Millisecond)
+	st.Stop()
+	if n := sink.Bytes.Load(); n > 8e6/8*1.7 || n < 100_000 {
+		t.Errorf("%d bytes in 1.5 s at 8 Mbit/s", n)
+	}
+	es := w.entries()
+	if len(es) != 1 || es[0].Network != "podman0" || es[0].IfName != "eth0" || es[0].Limit&port.Count == 0 || es[0].Deny&port.Guard == 0 {
+		t.Errorf("ports: %+v", es)
+	}
+	if err := w.hook(c.id, c.pid, "blue"); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+	// Another container of the pod: it has the same network, and the port stays the first one's.
+	if err := w.hook("member", w.process(c.ns), "blue"); err != nil {
+		t.Error(err)
+	}
+	if es := w.entries(); len(es) != 1 || es[0].ContainerID != "c1" {
+		t.Errorf("ports with a member of the pod: %+v", es)
+	}
+	w.host.Command("ip", "link", "del", c.veth)
+	final := w.end(c.id)
+	if len(final) == 0 || final[len(final)-1].Out.Bytes < uint64(sink.Bytes.Load()) {
+		t.Errorf("handed over: %+v, want at least the %d bytes that came", final, sink.Bytes.Load())
+	}
+	if es := w.entries(); len(es) != 0 {
+		t.Errorf("left: %+v", es)
+	}
+	if again := w.end(c.id); again != nil {
+		t.Errorf("a second end hands over %+v", again)
+	}
+}
+
+// Where there is no port there is nothing to do; where there could be none, policy decides.
+func TestOtherNetworks(t *testing.T) {
+	w := newWorld(t, "[network]\negress = \"8Mbit\"\n")
+	if err := w.hook("host", w.process(w.host), ""); err != nil {
+		t.Errorf("the host's network: %v", err)
+	}
+	if err := w.hook("none", w.process(testenv.NewNS(t)), ""); err != nil {
+		t.Errorf("no network: %v", err)
+	}
+	ns := testenv.NewNS(t)
+	w.host.Command("ip", "link", "add", "mv0", "link", "podman0", "netns", fmt.Sprint(w.process(ns)), "type", "macvlan")
+	ns.Command("ip", "link", "set", "mv0", "up")
+	var refusal *policy.Refusal
+	if err := w.hook("mv", w.process(ns), ""); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "macvlan") {
+		t.Errorf("macvlan: have %v, want a refusal that names it", err)
+	}
+	if es := w.entries(); len(es) != 0 {
+		t.Errorf("left: %+v", es)
+	}
+}
