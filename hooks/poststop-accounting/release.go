@@ -12,7 +12,14 @@ import (
 // now, `bulkhead gc` finds.
 func release(c *hook.Call) {
 	id := c.State.ID
-	if err := errors.Join(confine.Release(confine.DirsOf(c.Policy), id), tenant.OpenRecords(c.Policy.State.Run).Delete(id)); err != nil {
+	err := confine.Release(confine.DirsOf(c.Policy), id)
+	recs := tenant.OpenRecords(c.Policy.State.Run)
+	// `podman restart` calls CNI's ADD of the next life before the poststop of this one: a record that no hook has settled
+	// yet is the next life's.
+	if rec, ok, rerr := recs.Get(id); rerr != nil || ok && rec.Settled {
+		err = errors.Join(err, recs.Delete(id))
+	}
+	if err != nil {
 		c.Log.Error("not released", "container", id, "reason", err.Error(), "hint", "bulkhead gc")
 	}
 }

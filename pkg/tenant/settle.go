@@ -26,7 +26,7 @@ func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record
 	}
 	hook := ev.CgroupsPath != "" || ev.Annotations != nil
 	return recs.Update(ev.ContainerID, func(rec *Record) error {
-		if !hook && rec.Netns != 0 && ev.Netns != 0 && rec.Netns != ev.Netns {
+		if !hook && (rec.Netns != 0 && ev.Netns != 0 && rec.Netns != ev.Netns || rec.Settled && rec.Pid != 0 && !alive(rec.Pid)) {
 			*rec = Record{ContainerID: rec.ContainerID} // left over from an earlier life
 		}
 		full := ev
