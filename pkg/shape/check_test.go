@@ -87,10 +87,10 @@ func TestCheckSees(t *testing.T) {
 		{"no classifier", "tc filter del dev bh-up prio 1", "classifier"},
 		{"root replaced", "tc qdisc del dev bh-up root", "want htb"},
 		{"closed class opened", "tc class change dev bh-up classid 1:2 htb rate 1gbit", "class 1:2"},
-		{"tenant's total", "tc class change dev bhi4 classid 1:1 htb rate 1gbit ceil 1gbit", "want ceil 100Mbit"},
-		{"IFB down", "ip link set bhi4 down", "want it up"},
-		{"IFB gone", "ip link del bhi4", "no such link"},
-		{"IFB is something else", "ip link del bhi4; ip link add bhi4 type ifb; ip link set bhi4 up", "want it on link"},
+		{"tenant's total", "tc class change dev bh-i4 classid 1:1 htb rate 1gbit ceil 1gbit", "want ceil 100Mbit"},
+		{"IFB down", "ip link set bh-i4 down", "want it up"},
+		{"IFB gone", "ip link del bh-i4", "no such link"},
+		{"IFB is something else", "ip link del bh-i4; ip link add bh-i4 type ifb; ip link set bh-i4 up", "want it on link"},
 	} {
 		l.apply(w)
 		if err := l.check(w); err != nil {
@@ -211,7 +211,7 @@ func TestRemoveWithoutInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	if gone := l.sweep(); len(gone) != 2 {
-		t.Errorf("sweep took %v, want bh-up and bhi2", gone)
+		t.Errorf("sweep took %v, want bh-up and bh-i2", gone)
 	}
 	l.host.Command("ip", "link", "del", "vb")
 }

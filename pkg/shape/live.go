@@ -128,12 +128,18 @@ func (s *Shaper) reshape(d port.Dirs, w Want, live bool) error {
 	}
 	defer ports.Close()
 	return s.apply(p, live, func(to Placed) error {
-		return any(ports).(reshaper).Reshape(w.Key, port.Shaping{Upload: to.Upload, Download: to.Download})
+		e, err := ports.Lookup(w.Key)
+		if err != nil {
+			return err
+		}
+		l3, err := s.rt.LinkByIndex(int(e.L3))
+		if err != nil {
+			return err
+		}
+		c := port.Claim{Owner: port.OwnerLimit, Flags: e.Limit &^ port.Shape, Tenant: e.Tenant,
+			Interface: port.Interface{Index: e.Ifindex, L3: e.L3, L3MAC: l3.MAC, MAC: e.MAC, Addrs: e.Addrs, Gateways: e.Gateways}}
+		return ports.Apply(w.Key, withRedirects(c, to))
 	})
-}
-
-type reshaper interface {
-	Reshape(Key, port.Shaping) error
 }
 
 // Set changes the limits of a container that runs; change gets what it has now (no limits where it has none). The

@@ -9,8 +9,8 @@ import (
 // Where a direction is shaped.
 const (
 	HostUpload = "bh-up" // the IFB that all uploads without a tenant's total share
-	prefixIn   = "bhi"   // + the tenant's number: its downloads
-	prefixOut  = "bho"   // + the tenant's number: its uploads
+	prefixIn   = "bh-i"  // + the tenant's number: its downloads
+	prefixOut  = "bh-o"  // + the tenant's number: its uploads
 )
 
 const (

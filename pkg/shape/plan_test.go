@@ -27,7 +27,7 @@ func TestMakeGolden(t *testing.T) {
 	in := &Branch{Rate: 10_000_000, Ceil: 10_000_000, Burst: 3036, Quantum: 3036, Split: true,
 		Sparse: Leaf{Rate: 5_000_000, Burst: 12_144, Queue: 48_576}, Bulk: Leaf{Rate: 5_000_000, Burst: 3036, Queue: 10_000},
 		Flow: Sparse{Rate: 163, Credit: 6000, Many: 327, ManyCredit: 24_000, Flood: 655, FloodCredit: 48_000}}
-	out := &Branch{Device: "bho9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 250_000, Quantum: 131_072, Upload: true,
+	out := &Branch{Device: "bh-o9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 250_000, Quantum: 131_072, Upload: true,
 		Sparse: Leaf{Rate: 500_000, Burst: 250_000, Queue: 2_500_000}, Bulk: Leaf{Rate: 500_000, Burst: 250_000, Queue: 375_000},
 		Flow: Sparse{Rate: 4000, Credit: 6000, Many: 65_562, ManyCredit: 1_311_250, Flood: 131_125, FloodCredit: 2_622_500}}
 	if d := cmp.Diff(in, p.In); d != "" {
@@ -155,7 +155,7 @@ func TestSubnetKeys(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	for name, ours := range map[string]bool{"bh-up": true, "bhi1": true, "bho1073741823": true, "bhi": false, "bhix": false, "bh-up2": false, "ifb0": false} {
+	for name, ours := range map[string]bool{"bh-up": true, "bh-i1": true, "bh-o1073741823": true, "bh-i": false, "bh-ix": false, "bh-up2": false, "ifb0": false} {
 		if oursByName(name) != ours {
 			t.Errorf("%q: have %v", name, !ours)
 		}
