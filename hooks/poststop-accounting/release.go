@@ -14,9 +14,9 @@ func release(c *hook.Call) {
 	id := c.State.ID
 	err := confine.Release(confine.DirsOf(c.Policy), id)
 	recs := tenant.OpenRecords(c.Policy.State.Run)
-	// `podman restart` calls CNI's ADD of the next life before the poststop of this one: a record that no hook has settled
+	// `podman restart` calls CNI's ADD and precreate of the next life before the poststop of this one: a record of no process
 	// yet is the next life's.
-	if rec, ok, rerr := recs.Get(id); rerr != nil || ok && rec.Settled {
+	if rec, ok, rerr := recs.Get(id); rerr != nil || ok && (rec.Pid != 0 || rec.Cgroup != 0) {
 		err = errors.Join(err, recs.Delete(id))
 	}
 	if err != nil {
