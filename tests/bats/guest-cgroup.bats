@@ -77,16 +77,10 @@ podman_held() {
 @test "ceilings: podman, runc, systemd manager" { podman_held runc systemd; }
 @test "ceilings: podman, runc, cgroupfs manager" { podman_held runc cgroupfs; }
 
-# with_hooks: the installed hooks in a bundle of no engine's
-with_hooks() {
-  jq -cs 'map(select(.stages[0] != "precreate")) | group_by(.stages[0]) | map({(.[0].stages[0]): map(.hook)}) | add | {hooks: .}' \
-    /usr/share/containers/oci/hooks.d/*bulkhead*.json
-}
-
 bundle_held() { # RUNTIME MANAGER
   local name=held-$1-$2 flags=() path=/bulkhead-test/held-$1-$2
   if [ "$2" = systemd ]; then flags=(--systemd-cgroup) path=system.slice:test:$name; fi
-  VOLUME=/srv/io BUNDLE_JQ=". * $(with_hooks) | .linux.cgroupsPath = \"$path\"" bundle "$name" "$HOG" >/dev/null
+  VOLUME=/srv/io BUNDLE_JQ=". * $(guest_hooks) | .linux.cgroupsPath = \"$path\"" bundle "$name" "$HOG" >/dev/null
   run "$1" "${flags[@]}" run --bundle "/var/lib/guest-bundles/$name" "$name"
   held
 }

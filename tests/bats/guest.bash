@@ -40,12 +40,13 @@ bundle() {
 }
 
 # in_container VIA LEVEL SCRIPT: runs the script in a container at the level, by way of podman-crun, podman-runc, crun or
-# runc; VOLUME is seen as /data; OPTIONS are podman's (an array).
+# runc; VOLUME is seen as /data; OPTIONS are podman's (an array);
+# NO_HOOKS is an empty directory to look for podman's hooks in.
 in_container() {
   local via=$1 level=$2 script=$3 name=t$RANDOM$RANDOM
   case $via in
     podman-*)
-      podman --runtime "${via#podman-}" run --rm --network none --security-opt "label=level:$level" ${VOLUME:+-v "$VOLUME:/data"} \
+      podman ${NO_HOOKS:+--hooks-dir "$NO_HOOKS"} --runtime "${via#podman-}" run --rm --network none --security-opt "label=level:$level" ${VOLUME:+-v "$VOLUME:/data"} \
         ${OPTIONS[@]+"${OPTIONS[@]}"} "$IMAGE" sh -c "$script"
       ;;
     *) LEVEL=$level bundle "$name" "$script" >/dev/null && "$via" run --bundle "/var/lib/guest-bundles/$name" "$name" ;;
@@ -84,6 +85,12 @@ guest_uninstall() {
   podman rm -fa -t 0 >/dev/null 2>&1
   rm -f /usr/share/containers/oci/hooks.d/*bulkhead* /usr/share/bulkhead/hooks.d/* /etc/containers/containers.conf.d/50-bulkhead.conf
   rm -rf /etc/bulkhead
+}
+
+# guest_hooks: what is installed, as a jq object to add to a config.json of no engine's.
+guest_hooks() {
+  jq -cs 'map(select(.stages[0] != "precreate")) | group_by(.stages[0]) | map({(.[0].stages[0]): map(.hook)}) | add | {hooks: .}' \
+    /usr/share/containers/oci/hooks.d/*bulkhead*.json
 }
 
 # guest_policy <<END: the machine's policy, below its version.
