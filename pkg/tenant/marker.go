@@ -1,7 +1,6 @@
 package tenant
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -50,7 +51,10 @@ func EnsureMarker(libDir string) (string, error) {
 		return m, err
 	}
 	raw := make([]byte, markerBytes)
-	rand.Read(raw) // never fails (crypto/rand)
+	// Not crypto/rand: its start-up is paid by every hook.
+	if n, err := unix.Getrandom(raw, 0); err != nil || n != markerBytes {
+		return "", fmt.Errorf("make marker: have %d of %d random bytes: %w", n, markerBytes, err)
+	}
 	m := hex.EncodeToString(raw)
 	if err := replace(markerPath(libDir), []byte(m+"\n"), true); err != nil {
 		return "", fmt.Errorf("write marker: %w", err)

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -64,7 +62,7 @@ func (r *Records) get(id string) (rec Record, data []byte, err error) {
 		return Record{}, nil, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &rec)
+		err = rec.unmarshal(data)
 	}
 	if err == nil && (rec.V < 1 || rec.V > recordVersion || rec.ContainerID != id) {
 		err = fmt.Errorf("is version %d of container %q; want version 1 to %d of %q", rec.V, rec.ContainerID, recordVersion, id)
@@ -91,11 +89,11 @@ func (r *Records) put(rec Record, old []byte) error {
 		return fmt.Errorf("write record: %w", err)
 	}
 	rec.V = recordVersion
-	data, err := json.Marshal(&rec)
-	if err == nil && string(append(data, '\n')) != string(old) {
-		err = replace(r.path(rec.ContainerID), append(data, '\n'), false)
+	data := rec.marshal()
+	if string(data) == string(old) {
+		return nil
 	}
-	if err != nil {
+	if err := replace(r.path(rec.ContainerID), data, false); err != nil {
 		return fmt.Errorf("write record of container %s: %w", short(rec.ContainerID), err)
 	}
 	return nil

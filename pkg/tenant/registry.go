@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/mcs"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -77,7 +75,7 @@ func (r *Registry) Get(name string) (Tenant, error) {
 
 func parse(name string, data []byte) (Tenant, error) {
 	var f file
-	if err := json.Unmarshal(data, &f); err != nil {
+	if err := f.unmarshal(data); err != nil {
 		return Tenant{}, err
 	}
 	set, err := mcs.ParseCategories(f.Pair)
@@ -95,11 +93,8 @@ func parse(name string, data []byte) (Tenant, error) {
 }
 
 func (r *Registry) write(t Tenant) error {
-	data, err := json.Marshal(file{registryVersion, t.Name, t.ID, t.Pair.String(), t.Created, t.Retired})
-	if err == nil {
-		err = replace(r.path(t.Name), append(data, '\n'), true)
-	}
-	if err != nil {
+	f := file{registryVersion, t.Name, t.ID, t.Pair.String(), t.Created, t.Retired}
+	if err := replace(r.path(t.Name), f.marshal(), true); err != nil {
 		return fmt.Errorf("write tenant %q: %w", t.Name, err)
 	}
 	return nil

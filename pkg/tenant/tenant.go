@@ -44,9 +44,9 @@ type Evidence struct {
 
 // Claim is one piece of evidence: it says that a container is a tenant's.
 type Claim struct {
-	By     string `json:"by"`               // in words for people
-	Tenant string `json:"tenant,omitempty"` // "" with Exempt
-	Exempt bool   `json:"exempt,omitempty"` // it says that policy leaves the container alone
+	By     string `json:"by"`              // in words for people
+	Tenant string `json:"tenant,omitzero"` // "" with Exempt
+	Exempt bool   `json:"exempt,omitzero"` // it says that policy leaves the container alone
 }
 
 // Kinds of a container.
@@ -59,21 +59,21 @@ const (
 
 // Identity is whose a container is, and how that is known.
 type Identity struct {
-	Tenant    string `json:"tenant,omitempty"` // "" is alone
-	By        string `json:"by,omitempty"`     // the evidence, in words for people
-	Engine    string `json:"engine,omitempty"` // "podman", "crio", "containerd" or "" where unknown
-	Kind      string `json:"kind,omitempty"`
-	Sandbox   string `json:"sandbox,omitempty"`   // id of the sandbox that the container is in
-	Namespace string `json:"namespace,omitempty"` // Kubernetes
-	Exempt    bool   `json:"exempt,omitempty"`    // policy leaves it alone
+	Tenant    string `json:"tenant,omitzero"` // "" is alone
+	By        string `json:"by,omitzero"`     // the evidence, in words for people
+	Engine    string `json:"engine,omitzero"` // "podman", "crio", "containerd" or "" where unknown
+	Kind      string `json:"kind,omitzero"`
+	Sandbox   string `json:"sandbox,omitzero"`   // id of the sandbox that the container is in
+	Namespace string `json:"namespace,omitzero"` // Kubernetes
+	Exempt    bool   `json:"exempt,omitzero"`    // policy leaves it alone
 }
 
 // NetIf is one interface of a container, as the plugin that made it saw it.
 type NetIf struct {
 	Name        string `json:"name"`         // in the container
 	HostIfindex int    `json:"host_ifindex"` // of its host side
-	HostName    string `json:"host_name,omitempty"`
-	Network     string `json:"network,omitempty"`
+	HostName    string `json:"host_name,omitzero"`
+	Network     string `json:"network,omitzero"`
 }
 
 // Record is what is known of one container, for the hooks and plugins that
@@ -81,26 +81,26 @@ type NetIf struct {
 type Record struct {
 	V           int    `json:"v"`
 	ContainerID string `json:"id"`
-	Name        string `json:"name,omitempty"`
-	Network     string `json:"network,omitempty"`
-	Image       string `json:"image,omitempty"`
-	Runtime     string `json:"runtime,omitempty"`
+	Name        string `json:"name,omitzero"`
+	Network     string `json:"network,omitzero"`
+	Image       string `json:"image,omitzero"`
+	Runtime     string `json:"runtime,omitzero"`
 
 	Identity     Identity `json:"identity"`
-	Settled      bool     `json:"settled,omitempty"` // a hook decided with all the evidence
-	Compartment  uint32   `json:"compartment"`       // the tenant's ID, or one of its own
-	Claims       []Claim  `json:"claims,omitempty"`  // CNI's evidence, kept for the hooks
-	PodNamespace string   `json:"pod_namespace,omitempty"`
-	PodName      string   `json:"pod_name,omitempty"`
+	Settled      bool     `json:"settled,omitzero"` // a hook decided with all the evidence
+	Compartment  uint32   `json:"compartment"`      // the tenant's ID, or one of its own
+	Claims       []Claim  `json:"claims,omitempty"` // CNI's evidence, kept for the hooks
+	PodNamespace string   `json:"pod_namespace,omitzero"`
+	PodName      string   `json:"pod_name,omitzero"`
 
-	Level      string    `json:"level,omitempty"`  // SELinux, of the process
-	Netns      uint64    `json:"netns,omitempty"`  // inode
-	Cgroup     uint64    `json:"cgroup,omitempty"` // inode of its cgroup v2 directory
-	CgroupPath string    `json:"cgroup_path,omitempty"`
-	Pid        int       `json:"pid,omitempty"`
-	Bundle     string    `json:"bundle,omitempty"`
-	Rootfs     string    `json:"rootfs,omitempty"`
-	Life       string    `json:"life,omitempty"` // ID/BOOT/START
+	Level      string    `json:"level,omitzero"`  // SELinux, of the process
+	Netns      uint64    `json:"netns,omitzero"`  // inode
+	Cgroup     uint64    `json:"cgroup,omitzero"` // inode of its cgroup v2 directory
+	CgroupPath string    `json:"cgroup_path,omitzero"`
+	Pid        int       `json:"pid,omitzero"`
+	Bundle     string    `json:"bundle,omitzero"`
+	Rootfs     string    `json:"rootfs,omitzero"`
+	Life       string    `json:"life,omitzero"` // ID/BOOT/START
 	Started    time.Time `json:"started,omitzero"`
 	NetIfs     []NetIf   `json:"netifs,omitempty"`
 }
