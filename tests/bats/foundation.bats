@@ -28,6 +28,9 @@ house_rules() {
 	END
 }
 
+# summary: the last receipts, in short.
+summary() { receipts | tail -n 8 | jq -c '[.name, .id[:12], .tenant, .life[-8:]]'; }
+
 # said WORD...: one line of the log has them all.
 said() {
 	local line
@@ -41,8 +44,8 @@ lives() {
 	run launch "blue-$VIA" blue sh -c 'echo "up as $(id -u)"; exit 3'
 	[ "$status" -eq 3 ] || fail "want exit status 3, have $status: $output" || return
 	contains "$output" "up as 0" || return
-	[ "$(receipts | jq -s --arg n "blue-$VIA" '[.[] | select(.id == $n or .name == $n)] | length')" = 1 ] || fail "receipts: $(receipts)" || return
-	[ "$(receipts | jq -rs --arg n "blue-$VIA" '.[] | select(.id == $n or .name == $n) | .tenant')" = blue ] || fail "receipts: $(receipts)"
+	[ "$(receipts | jq -s --arg n "blue-$VIA" '[.[] | select(.id == $n or .name == $n)] | length')" = 1 ] || fail "$(summary)" || return
+	[ "$(receipts | jq -rs --arg n "blue-$VIA" '.[] | select(.id == $n or .name == $n) | .tenant')" = blue ] || fail "$(summary)"
 }
 @test "a container lives and ends, and its receipt is its tenant's" {
 	requires root netns podman runc
@@ -180,7 +183,7 @@ parent_of() { bulkhead args "$1" | sed -n 's/.*--cgroup-parent[= ]\([^ ]*\).*/\1
 		eventually reaches honest "$(ip_of red-web)"
 	fi
 	podman rm -f -t 0 honest red-web
-	[ "$(receipt honest .tenant)" = red ] || fail "receipt: $(receipts honest)"
+	[ "$(receipt honest .tenant)" = red ] || fail "$(summary)"
 }
 
 @test "an image with annotations on CRI-O's names leaves podman's containers podman's" {
@@ -190,8 +193,8 @@ parent_of() { bulkhead args "$1" | sed -n 's/.*--cgroup-parent[= ]\([^ ]*\).*/\1
 	house_rules enforce $'[identity.namespace]\n"kube-*" = "red"'
 	run podman run --rm --name pretender localhost/pretender dd if=/dev/zero of=/dev/null bs=200M count=1
 	[ "$status" -eq 137 ] || fail "want the ceiling in force (137), have $status: $output"
-	[ "$(receipt pretender .engine)" = podman ] || fail "receipt: $(receipts pretender)"
-	[ -z "$(receipt pretender '.tenant // ""')" ] || fail "receipt: $(receipts pretender)"
+	[ "$(receipt pretender .engine)" = podman ] || fail "$(summary)"
+	[ -z "$(receipt pretender '.tenant // ""')" ] || fail "$(summary)"
 }
 
 restarts() {
@@ -199,8 +202,8 @@ restarts() {
 	podman restart -t 0 "blue-again-$RUNTIME"
 	podman stop -t 0 "blue-again-$RUNTIME"
 	podman rm -f -t 0 "blue-again-$RUNTIME"
-	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'length')" = 2 ] || fail "want two receipts, have: $(receipts "blue-again-$RUNTIME")" || return
-	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'map(.life) | unique | length')" = 2 ] || fail "want two lives: $(receipts "blue-again-$RUNTIME")"
+	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'length')" = 2 ] || fail "want two receipts: $(summary)" || return
+	[ "$(receipts "blue-again-$RUNTIME" | jq -s 'map(.life) | unique | length')" = 2 ] || fail "want two lives: $(summary)"
 }
 @test "a restart is a second life with a receipt of its own" {
 	requires root netns podman
@@ -219,10 +222,11 @@ restarts() {
 }
 
 pods() {
+	local member
 	podman pod create --name "blue-pod-$RUNTIME" --infra-image "$IMAGE" --infra-command /bin/pause --cgroup-parent "$(parent_of blue)" || return
-	podman run -d --name "blue-member-$RUNTIME" --pod "blue-pod-$RUNTIME" "$IMAGE" sleep 1000 || return
+	member=$(podman run -d --name "blue-member-$RUNTIME" --pod "blue-pod-$RUNTIME" "$IMAGE" sleep 1000) || return
 	podman pod rm -f -t 0 "blue-pod-$RUNTIME" || return
-	[ "$(receipt "blue-member-$RUNTIME" .tenant)" = blue ] || fail "receipt: $(receipts)"
+	[ "$(receipt "blue-member-$RUNTIME" .tenant)" = blue ] || fail "$(summary)"
 }
 
 @test "a pod's members are their tenant's, its infra container starts" {
@@ -237,8 +241,8 @@ foreign_failure() {
 	[ "$status" -ne 0 ] || fail "want a failure" || return
 	lacks "$output" $'\nstarted'
 	runtime "$RUNTIME" delete --force "half-$RUNTIME" 2>/dev/null || true
-	bulkhead gc || return
-	[ -z "$(find /run/bulkhead/containers /var/lib/bulkhead/open -type f -name "*half*" 2>/dev/null)" ] || fail "left: $(find /run/bulkhead /var/lib/bulkhead -name '*half*')"
+	bulkhead gc --grace 0s || return
+	[ -z "$(find /run/bulkhead/containers /var/lib/bulkhead/open -name "*half*" 2>/dev/null)" ] || fail "left: $(find /run/bulkhead /var/lib/bulkhead -name '*half*')"
 }
 @test "a start that somebody else's hook fails leaves nothing that gc does not find" {
 	requires root runc
