@@ -20,6 +20,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 )
@@ -56,6 +57,7 @@ func (k *container) settle() (err error) {
 	if k.rec, err = tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories), ev); err != nil {
 		return err
 	}
+	k.Undo(func() error { return recs.Delete(k.State.ID) }) // a start that failed has no poststop
 	k.eff = p.For(k.rec.Identity.Tenant)
 	k.Log = k.Log.With("tenant", k.rec.Identity.Tenant)
 	return nil
@@ -100,9 +102,11 @@ func (k *container) namespaces() error {
 	}
 	id := k.rec.Identity
 	s := namespace.Subject{
-		Claim: claim.Claim{ID: k.State.ID, Compartment: k.rec.Compartment, Tenant: id.Tenant, Sandbox: id.Sandbox, Pid: k.state.Pid, Start: k.state.Start},
+		Claim: claim.Claim{ID: k.State.ID, Compartment: k.rec.Compartment, Tenant: id.Tenant, Pod: namespace.Pod(k.Spec.CgroupsPath()), Pid: k.state.Pid, Start: k.state.Start},
 		Pid:   k.State.Pid, Bundle: k.Bundle, Root: k.root(), RootRO: k.Spec.Root != nil && k.Spec.Root.Readonly,
-		Listed: k.Spec.Linux.Namespaces, Mounts: k.Spec.Mounts, Policy: k.eff.Namespaces, Trees: k.Policy.For("").Level.Relabel,
+		Listed: k.Spec.Linux.Namespaces, Mounts: k.Spec.Mounts, Policy: k.eff.Namespaces,
+		Trees: k.Policy.For("{tenant}").Level.Relabel, // as the policy has it, the name not filled in
+		Named: k.namedTrees,
 	}
 	mode := k.eff.Mode("namespaces")
 	if id.Kind != tenant.KindBuild {
@@ -126,6 +130,17 @@ func (k *container) namespaces() error {
 		}
 	}
 	return nil
+}
+
+// namedTrees are the trees of the tenants that have their own section.
+func (k *container) namedTrees() []namespace.Tree {
+	var out []namespace.Tree
+	for _, name := range k.Policy.Tenants() {
+		for _, path := range k.Policy.For(name).Level.Relabel {
+			out = append(out, namespace.Tree{Tenant: name, Path: path})
+		}
+	}
+	return out
 }
 
 // root is the container's root file system on the host.
@@ -301,7 +316,7 @@ func (k *container) admit() error {
 		return err
 	}
 	defer ports.Close()
-	return egress.Admit(ports, k.Policy, k.rec)
+	return errors.Join(egress.Admit(ports, k.Policy, k.rec), shape.Admit(k.Policy, k.Config, k.rec, k.Log))
 }
 
 func (k *container) account() error {

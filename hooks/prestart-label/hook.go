@@ -12,6 +12,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/claim"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/label"
+	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
@@ -57,6 +58,7 @@ func (k *container) settle() error {
 	if err != nil {
 		return err
 	}
+	k.Undo(func() error { return k.recs.Delete(k.State.ID) }) // a start that failed has no poststop
 	k.rec, k.eff = rec, p.For(rec.Identity.Tenant)
 	k.Log = k.Log.With("tenant", rec.Identity.Tenant)
 	return nil
@@ -127,7 +129,9 @@ func (k *container) reserve(level string) error {
 			return errors.Join(err, rerr)
 		}
 		if _, alive := claim.StartOf(other.Pid); ok && (alive || other.Pid == 0) {
-			if other.Compartment == k.rec.Compartment || label.SamePod(other, k.rec) {
+			// both alone: two containers of one pod share a level too, and their cgroups say so
+			pod := namespace.Pod(k.Spec.CgroupsPath())
+			if other.Compartment == k.rec.Compartment || pod != "" && pod == namespace.Pod(other.CgroupPath) {
 				return nil
 			}
 			return err

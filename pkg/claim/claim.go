@@ -32,7 +32,7 @@ type Claim struct {
 	ID          string
 	Compartment uint32
 	Tenant      string // "" is alone
-	Sandbox     string // the pod that the container says to be in, for containers that are alone
+	Pod         string // that its cgroup is in, for containers that are alone
 	Pid         int
 	Start       uint64 // of Pid, in clock ticks since boot: with it, Pid is never mistaken for a later process
 	Access      Access
@@ -275,7 +275,7 @@ func (c Claim) line() string {
 		}
 		return s
 	}
-	return fmt.Sprintf("%s %d %s %s %d %d %c\n", c.ID, c.Compartment, dash(c.Tenant), dash(c.Sandbox), c.Pid, c.Start, c.Access)
+	return fmt.Sprintf("%s %d %s %s %d %d %c\n", c.ID, c.Compartment, dash(c.Tenant), dash(c.Pod), c.Pid, c.Start, c.Access)
 }
 
 func parse(line string) (Claim, bool) {
@@ -292,6 +292,6 @@ func parse(line string) (Claim, bool) {
 	comp, err1 := strconv.ParseUint(f[1], 10, 32)
 	pid, err2 := strconv.Atoi(f[4])
 	start, err3 := strconv.ParseUint(f[5], 10, 64)
-	return Claim{ID: f[0], Compartment: uint32(comp), Tenant: undash(f[2]), Sandbox: undash(f[3]), Pid: pid, Start: start, Access: Access(f[6][0])},
+	return Claim{ID: f[0], Compartment: uint32(comp), Tenant: undash(f[2]), Pod: undash(f[3]), Pid: pid, Start: start, Access: Access(f[6][0])},
 		errors.Join(err1, err2, err3) == nil
 }

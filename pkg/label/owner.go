@@ -15,18 +15,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/selinux"
 	"github.com/bulkhead-containers/bulkhead/pkg/mcs"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
-	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
-
-// SamePod says whether two containers are in one pod. The engine's own word for it, the sandbox, counts only where neither
-// has a tenant: an image may have set it.
-func SamePod(a, b tenant.Record) bool {
-	if a.Identity.Tenant != "" || b.Identity.Tenant != "" {
-		return false
-	}
-	sa, sb := a.Identity.Sandbox, b.Identity.Sandbox
-	return sa != "" && (sa == sb || sa == b.ContainerID) || sb != "" && sb == a.ContainerID
-}
 
 // Owners says whose a pair is; *tenant.Registry in life.
 type Owners interface {

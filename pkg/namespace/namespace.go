@@ -29,8 +29,12 @@ type Subject struct {
 	Listed []specs.LinuxNamespace
 	Mounts []specs.Mount
 	Policy policy.Namespaces
-	Trees  []string // policy's [level] relabel, with {tenant} not filled in
+	Trees  []string      // policy's [level] relabel, with {tenant} not filled in
+	Named  func() []Tree // the trees of tenants that have a list of their own; asked only if something is mounted
 }
+
+// Tree is a directory that policy lists for one tenant.
+type Tree struct{ Tenant, Path string }
 
 // procNames are /proc/PID/ns's names of the specification's types.
 var procNames = []struct {
@@ -119,8 +123,7 @@ func (s Subject) others(c claim.Claim) bool {
 		return false
 	}
 	alone := c.Tenant == "" && me.Tenant == ""
-	samePod := me.Sandbox != "" && (me.Sandbox == c.Sandbox || me.Sandbox == c.ID) || c.Sandbox != "" && c.Sandbox == me.ID
-	return !(alone && samePod)
+	return !alone || me.Pod == "" || me.Pod != c.Pod
 }
 
 func who(c claim.Claim) string {
@@ -384,6 +387,16 @@ func (s Subject) tree(source string) policy.Decision {
 		if name != s.Claim.Tenant && policy.ValidTenant(name) == nil {
 			return policy.Decision{Verdict: policy.Refuse, Section: "namespaces", Object: source,
 				Reason: "it is in the tree of tenant " + name + ", and this is " + s.mine(), Hint: "start it as the tenant's: podman run $(bulkhead args " + name + ") …"}
+		}
+	}
+	if s.Named == nil {
+		return policy.Decision{}
+	}
+	for _, t := range s.Named() {
+		if t.Tenant != s.Claim.Tenant && (below(source, t.Path) || below(t.Path, source)) {
+			return policy.Decision{Verdict: policy.Refuse, Section: "namespaces", Object: source,
+				Reason: "it holds, or is in, the tree " + t.Path + " of tenant " + t.Tenant + ", and this is " + s.mine(),
+				Hint:   "start it as the tenant's: podman run $(bulkhead args " + t.Tenant + ") …"}
 		}
 	}
 	return policy.Decision{}
