@@ -35,6 +35,10 @@ var verbs = []func(*env) *cobra.Command{
 	levelCommand,
 	argsCommand,
 	uninstallCommand,
+	healCommand,
+	refreshCommand,
+	reloadCommand,
+	explainCommand,
 	diffCommand,
 	roguesCommand,
 }

@@ -1,14 +1,10 @@
 package egress
 
 import (
-	"errors"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -30,20 +26,12 @@ func Put(ports *port.Ports, e *policy.Egress, names Names) (uint32, error) {
 // namesFile is where `bulkhead refresh` leaves what it found.
 func namesFile(run string) string { return filepath.Join(run, "names.json") }
 
-// LoadNames reads what `bulkhead refresh` found; nothing, where no policy names any or it never ran.
+// LoadNames reads what `bulkhead refresh` found, if the policy names any.
 func LoadNames(run string, e *policy.Egress) (Names, error) {
 	if len(e.Names) == 0 {
 		return nil, nil
 	}
-	b, err := os.ReadFile(namesFile(run))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var n Names
-	return n, json.Unmarshal(b, &n)
+	return ReadNames(run)
 }
 
 // Resolvers are the addresses of name servers: those of the CNI result, else the host's resolv.conf (where that names

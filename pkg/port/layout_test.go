@@ -27,8 +27,8 @@ func TestLayout(t *testing.T) {
 		"shares":   {4, unsafe.Sizeof(share{})},
 		"numbers":  {4, 4},
 		"policies": {4, unsafe.Sizeof(policyEntry{})},
-		"bridges":  {4, unsafe.Sizeof(bridge{})},
 		"state":    {4, unsafe.Sizeof(state{})},
+		"bridges":  {4, unsafe.Sizeof(bridge{})},
 	}
 	for name, want := range sizes {
 		m := spec.Maps[name]

@@ -190,3 +190,33 @@ func (c *Conn) Addrs(index int) (as []netip.Addr, err error) {
 	}
 	return as, nil
 }
+
+// Route asks where the host sends a packet to an address: ip route get TO. local is an address of the host's own, or
+// none that it has a route to.
+func (c *Conn) Route(to netip.Addr) (local bool, oif uint32, err error) {
+	var rt [12]byte // struct rtmsg
+	to = to.Unmap()
+	rt[0], rt[1] = unix.AF_INET, 32
+	if to.Is6() {
+		rt[0], rt[1] = unix.AF_INET6, 128
+	}
+	err = c.Do(New(unix.RTM_GETROUTE, 0).Body(rt[:]).Attr(unix.RTA_DST, to.AsSlice()), func(typ uint16, b []byte) error {
+		if typ != unix.RTM_NEWROUTE || len(b) < len(rt) {
+			return nil
+		}
+		local = b[7] == unix.RTN_LOCAL || b[7] == unix.RTN_BROADCAST || b[7] == unix.RTN_ANYCAST || b[7] == unix.RTN_MULTICAST
+		Attrs(b[len(rt):], func(typ uint16, v []byte) {
+			if typ == unix.RTA_OIF && len(v) == 4 {
+				oif = ne.Uint32(v)
+			}
+		})
+		return nil
+	})
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ESRCH) {
+		return true, 0, nil
+	}
+	if err != nil {
+		return false, 0, fmt.Errorf("find route to %s: %w", to, err)
+	}
+	return local, oif, nil
+}

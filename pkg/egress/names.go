@@ -1,0 +1,87 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/renameio/v2"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+)
+
+// NamesOf are the DNS names that a policy allows.
+func NamesOf(e policy.Egress) (names []string) {
+	for _, s := range e.Names {
+		name, _, _ := strings.Cut(s, " ")
+		names = append(names, canonical(name))
+	}
+	return names
+}
+
+// maxPerName bounds the addresses of one name.
+const maxPerName = 64
+
+// Resolve looks every name up, and gives the addresses of those that have any and the errors of the others.
+func Resolve(ctx context.Context, lookup func(ctx context.Context, network, host string) ([]netip.Addr, error), names []string) (Names, map[string]error) {
+	found, failed := Names{}, map[string]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for _, n := range names {
+		wg.Go(func() {
+			slots <- struct{}{}
+			as, err := lookup(ctx, "ip", n+".") // absolute: no search domain of the host's
+			<-slots
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed[n] = err
+				return
+			}
+			for i := range as {
+				as[i] = as[i].Unmap().WithZone("")
+			}
+			slices.SortFunc(as, netip.Addr.Compare)
+			as = slices.Compact(as)
+			found[n] = as[:min(len(as), maxPerName)]
+		})
+	}
+	wg.Wait()
+	return found, failed
+}
+
+// ReadNames reads what WriteNames wrote; nothing, where it never ran.
+func ReadNames(run string) (Names, error) {
+	b, err := os.ReadFile(namesFile(run))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	var n Names
+	if err := json.Unmarshal(b, &n); err != nil {
+		return nil, fmt.Errorf("read names %s: %w", namesFile(run), err)
+	}
+	return n, nil
+}
+
+// WriteNames keeps the addresses of names for every ADD to come.
+func WriteNames(run string, n Names) error {
+	b, err := json.Marshal(n, json.Deterministic(true))
+	if err != nil {
+		return fmt.Errorf("write names: %w", err)
+	}
+	if err := renameio.WriteFile(namesFile(run), b, 0o600); err != nil {
+		return fmt.Errorf("write names: %w", err)
+	}
+	return nil
+}
