@@ -125,7 +125,7 @@ func TestBans(t *testing.T) {
 				continue
 			}
 			list := p.Deps // mains are judged by all that they link
-			if p.Name != "main" || b.why == "pure" {
+			if p.Name != "main" || b.why == "pure" || b.why == "tests only" {
 				list = p.Imports
 			}
 			for _, i := range list {
