@@ -1,0 +1,108 @@
+#!/usr/bin/env bats
+# podman 5 with netavark, which chains no plugins: createruntime-net finds each container's interface on the host and puts
+# egressdeny's and netlimit's claims on it. The attacker is a tenant's container on the network that two tenants share.
+
+load helpers
+load guest
+
+setup_file() {
+  has guest netavark || return 0
+  guest_install
+  policy_of enforce
+  bulkhead setup
+  podman network create --subnet 10.66.0.0/24 --disable-dns shared
+  for name in blue-1 blue-2 red-1; do up "$name" || return; done
+}
+teardown_file() {
+  has guest netavark || return 0
+  podman rm -fa -t 0
+  podman network rm shared
+  guest_uninstall
+}
+setup() { requires guest netavark cgroupv2 systemd; }
+
+policy_of() {
+  guest_policy <<-END
+	mode = "$1"
+	[log]
+	file = "/var/log/bulkhead.log"
+	[tenant.blue.network]
+	ingress = "8Mbit"
+	egress = "8Mbit"
+	END
+}
+
+# up TENANT-N [RUNTIME]: a container that answers on port 80 with a line, and on 81 takes what it is sent
+up() {
+  local args
+  mapfile -t args < <(bulkhead args "${1%-*}")
+  podman --runtime "${2:-crun}" run -d --name "$1" --network shared "${args[@]}" "$IMAGE" sh -c \
+    'nc -lk -p 81 >/dev/null & while :; do nc -l -p 80 -e echo hello; done' 3>&-
+}
+pid_of() { podman inspect -f '{{.State.Pid}}' "$1"; }
+address() { podman inspect -f '{{.NetworkSettings.Networks.shared.IPAddress}}' "$1"; }
+# by nsenter: the packets are the container's, and it takes a tenth of an exec's time
+hears() { nsenter -t "$(pid_of "$1")" -n busybox timeout 5 busybox nc -w 3 "$(address "$2")" 80 </dev/null; }
+hello() { [ "$(hears "$1" "$2")" = hello ]; }
+sends_ms() { # FROM TO: milliseconds for 3 MB
+  local t=${EPOCHREALTIME/./}
+  nsenter -t "$(pid_of "$1")" -n sh -c "busybox dd if=/dev/zero bs=64k count=48 2>/dev/null | busybox nc -w 20 $2 81"
+  echo $(((${EPOCHREALTIME/./} - t) / 1000))
+}
+
+@test "netavark: a tenant's containers reach each other, another tenant's do not, on one network" {
+  eventually hello blue-1 blue-2
+  for pair in "red-1 blue-1" "blue-1 red-1"; do
+    # shellcheck disable=SC2086 # two names
+    run hears $pair
+    refused
+    lacks "$output" hello
+  done
+}
+
+@test "netavark: a container by runc is held like one by crun" {
+  up red-2 runc
+  eventually hello red-1 red-2
+  run hears red-2 blue-1
+  refused
+  podman rm -f -t 0 red-2
+}
+
+@test "netavark: nft flush ruleset changes nothing" {
+  nft flush ruleset
+  run hears red-1 blue-1
+  refused
+  hello blue-1 blue-2
+  podman network reload -a
+}
+
+@test "netavark: a tenant's rate holds, another's is not touched" {
+  local slow fast
+  up red-2
+  eventually hello red-1 red-2
+  fast=$(sends_ms red-1 "$(address red-2)")
+  slow=$(sends_ms blue-1 "$(address blue-2)")
+  echo "# 3 MB: without a limit $fast ms, at 8 Mbit/s $slow ms" >&3
+  # 3 MiB at 8 Mbit/s are 3.1 s
+  [ "$slow" -ge 2700 ] || fail "at 8 Mbit/s: $slow ms"
+  [ "$fast" -lt "$((slow * 2 / 3))" ] || fail "without a limit: $fast ms, with: $slow ms"
+  podman rm -f -t 0 red-2
+}
+
+@test "netavark: audit says what it would drop, and drops nothing" {
+  policy_of audit
+  up red-3
+  up blue-3
+  eventually hello red-3 blue-3
+  policy_of enforce
+  podman rm -f -t 0 red-3 blue-3
+}
+
+@test "netavark: nothing is left of a container that is gone" {
+  up red-4
+  id=$(podman inspect -f '{{.Id}}' red-4)
+  [ -e "/run/bulkhead/containers/$id.json" ]
+  podman rm -f -t 0 red-4
+  [ ! -e "/run/bulkhead/containers/$id.json" ]
+  grep -q "$id" /var/lib/bulkhead/ledger/*
+}
