@@ -25,7 +25,7 @@ const (
 // job is what a helper does.
 type job struct {
 	Lib, Run, Categories string
-	Do                   string // ensure, retire, forget, add, reserve, settle
+	Do                   string // ensure, retire, forget, add, settle, join
 	Names                []string
 }
 
@@ -73,12 +73,15 @@ func helper(text string) {
 			err = reg.Retire(name)
 		case "forget":
 			err = reg.Forget(name)
-		case "reserve":
-			err = reg.Reserve(name, "c"+strconv.Itoa(os.Getpid()))
 		case "settle":
 			var rec Record
 			rec, err = Settle(p, OpenRecords(j.Run), reg, Evidence{ContainerID: name, CgroupsPath: "/x/" + name})
 			a.Alone = append(a.Alone, rec.Compartment)
+		case "join": // a container each, of a tenant that is new to all
+			var rec Record
+			id := fmt.Sprintf("c%d", os.Getpid())
+			rec, err = Settle(p, OpenRecords(j.Run), reg, Evidence{ContainerID: id, CgroupsPath: "/bulkhead-" + name + "/libpod-" + id})
+			t = Tenant{Name: rec.Identity.Tenant, ID: rec.Compartment}
 		}
 		if err != nil {
 			a.Err = err.Error()

@@ -104,10 +104,19 @@ func (r *Registry) write(t Tenant) error {
 // that is there it reads one file and takes no lock. A retired one is
 // ErrRetired.
 func (r *Registry) Ensure(name string) (Tenant, error) {
-	t, err := r.Get(name)
+	t, err := r.active(name)
 	if errors.Is(err, ErrUnknown) {
-		t, err = r.register(name)
+		if _, err := r.register(name); err != nil {
+			return Tenant{}, err
+		}
+		t, err = r.active(name)
 	}
+	return t, err
+}
+
+// active gives a tenant that is registered and not retired.
+func (r *Registry) active(name string) (Tenant, error) {
+	t, err := r.Get(name)
 	if err != nil {
 		return Tenant{}, err
 	}

@@ -337,6 +337,34 @@ func TestHundredAlone(t *testing.T) {
 	}
 }
 
+// 100 containers of five new tenants started at once: each is in its tenant's
+// compartment, whoever registered it.
+func TestHundredJoin(t *testing.T) {
+	t.Parallel()
+	lib, run := t.TempDir(), t.TempDir()
+	var cmds []*exec.Cmd
+	for i := range 100 {
+		cmds = append(cmds, start(t, job{Lib: lib, Run: run, Categories: "c0.c4", Do: "join", Names: []string{"t" + strconv.Itoa(i%5)}}, 0))
+	}
+	reg := OpenRegistry(lib, "c0.c4")
+	for i, c := range cmds {
+		a, _ := wait(t, c)
+		if a.Err != "" {
+			t.Fatal(a.Err)
+		}
+		want, err := reg.Get("t" + strconv.Itoa(i%5))
+		if have := a.Tenants[0]; err != nil || have.Name != want.Name || have.ID != want.ID {
+			t.Errorf("want %+v, have %+v, %v", want, have, err)
+		}
+	}
+	if err := sound(reg); err != nil {
+		t.Error(err)
+	}
+	if recs, err := OpenRecords(run).List(); err != nil || len(recs) != 100 {
+		t.Errorf("want 100 records, have %d, %v", len(recs), err)
+	}
+}
+
 // kill -9 between any two steps of any operation: nothing that was there is
 // lost, no pair or ID has two owners, and the next process goes on.
 func TestKilledAnywhere(t *testing.T) {

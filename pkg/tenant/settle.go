@@ -24,13 +24,33 @@ func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record
 			return Record{}, err
 		}
 	}
+	for {
+		rec, err := recs.settle(p, reg, ev)
+		var missing *missingError
+		if !errors.As(err, &missing) {
+			return rec, err
+		}
+		// Registering takes the disk's time; nobody else's start waits for it.
+		if _, err := reg.Ensure(missing.tenant); err != nil {
+			return Record{}, fmt.Errorf("decide tenant of container %s: %w", short(ev.ContainerID), err)
+		}
+	}
+}
+
+// missingError is that a tenant has to be registered first.
+type missingError struct{ tenant string }
+
+func (m *missingError) Error() string { return "tenant " + m.tenant + " is not registered" }
+
+// settle is Settle for tenants that are registered.
+func (r *Records) settle(p *policy.Policy, reg *Registry, ev Evidence) (Record, error) {
 	hook := ev.CgroupsPath != "" || ev.Annotations != nil
-	return recs.Update(ev.ContainerID, func(rec *Record) error {
+	return r.Update(ev.ContainerID, func(rec *Record) error {
 		if !hook && (rec.Netns != 0 && ev.Netns != 0 && rec.Netns != ev.Netns || rec.Settled && rec.Pid != 0 && !alive(rec.Pid)) {
 			*rec = Record{ContainerID: rec.ContainerID} // left over from an earlier life
 		}
 		full := ev
-		if err := recs.recall(*rec, &full); err != nil {
+		if err := r.recall(*rec, &full); err != nil {
 			return err
 		}
 		id, err := Decide(p, full)
@@ -39,12 +59,12 @@ func Settle(p *policy.Policy, recs *Records, reg *Registry, ev Evidence) (Record
 			id = rec.Identity
 		}
 		if errors.Is(err, ErrDisagree) {
-			err = recs.refuse(p, ev.ContainerID, err)
+			err = r.refuse(p, ev.ContainerID, err)
 		}
 		if err != nil {
 			return fmt.Errorf("decide tenant of container %s: %w", short(ev.ContainerID), err)
 		}
-		if err := recs.compartment(rec, id, reg); err != nil {
+		if err := r.compartment(rec, id, reg); err != nil {
 			return err
 		}
 		rec.Settled = rec.Settled || hook
@@ -106,12 +126,12 @@ func (r *Records) recall(rec Record, ev *Evidence) error {
 // compartment gives the record the number under which maps know it.
 func (r *Records) compartment(rec *Record, id Identity, reg *Registry) error {
 	if id.Tenant != "" && !id.Exempt {
-		t, err := reg.Ensure(id.Tenant)
-		if err != nil {
-			return err
+		t, err := reg.active(id.Tenant)
+		if errors.Is(err, ErrUnknown) {
+			return &missingError{id.Tenant}
 		}
 		rec.Compartment = t.ID
-		return nil
+		return err
 	}
 	if rec.Compartment >= Alone {
 		return nil
