@@ -21,6 +21,7 @@ type sweep struct {
 
 // sweeps run in this order; one that fails does not keep the others from it.
 var sweeps = []sweep{
+	{"networks", (*env).sweepNetworks}, // before accounts: it hands bytes over to them
 	{"accounts", (*env).sweepAccounts},
 }
 

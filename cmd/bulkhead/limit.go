@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
@@ -84,7 +86,7 @@ func (e *env) limit(container string, f limitFlags) error {
 	if err != nil {
 		return err
 	}
-	d := port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run}
+	d := port.DirsOf(p.State)
 	tw := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "IFACE\tNETWORK\tINGRESS\tEGRESS\tMIN\tTOTAL IN\tTOTAL OUT")
 	found := false
@@ -130,4 +132,17 @@ func orNone(r policy.BitsPerSecond) string {
 		return "-"
 	}
 	return r.String()
+}
+
+// sweepNetworks hands over and removes what interfaces that are gone have left at their ports and in their trees.
+func (e *env) sweepNetworks(p *policy.Policy, _ time.Duration) (said []string, err error) {
+	log := journal.New(journal.Sink{Name: "bulkhead-gc", File: p.Log.File}, e.Stderr)
+	keys, ifbs, err := shape.Gone(port.DirsOf(p.State), shape.HandOver(p, log))
+	for _, k := range keys {
+		said = append(said, "removed the port of "+k.String())
+	}
+	for _, name := range ifbs {
+		said = append(said, "removed the empty IFB "+name)
+	}
+	return said, err
 }

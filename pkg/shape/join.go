@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -223,48 +224,71 @@ func detach(ports *port.Ports, s *Shaper, k Key, handOver func(Final)) (err erro
 
 // Collect detaches every interface of a network that valid does not know, and removes the IFBs that are then empty.
 func Collect(d port.Dirs, network string, valid func(Key) bool, handOver func(Key, Final)) error {
+	_, _, err := collect(d, func(k Key, _ uint32) bool { return k.Network == network && !valid(k) }, handOver)
+	return err
+}
+
+// Gone detaches what belongs to interfaces that are no more, for both owners, and removes empty IFBs. It is for
+// `bulkhead gc`, after a DEL or poststop that never came.
+func Gone(d port.Dirs, handOver func(Key, Final)) (keys []Key, ifbs []string, err error) {
+	rt, err := rtnl.Dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rt.Close()
+	keys, ifbs, err = collect(d, func(_ Key, veth uint32) bool {
+		_, err := rt.LinkByIndex(int(veth))
+		return errors.Is(err, rtnl.ErrNotExist)
+	}, handOver)
+	for _, k := range keys {
+		err = errors.Join(err, unguard(d, k))
+	}
+	return keys, ifbs, err
+}
+
+func collect(d port.Dirs, dead func(k Key, veth uint32) bool, handOver func(Key, Final)) (keys []Key, ifbs []string, err error) {
 	ports, err := port.Open(d)
 	if err == nil {
 		defer ports.Close()
 	} else if !errors.Is(err, port.ErrNotSetUp) {
-		return err
+		return nil, nil, err
 	}
 	s, err := Open(d)
 	if err == nil {
 		defer s.Close()
 	} else if !errors.Is(err, ErrNotSetUp) {
-		return err
+		return nil, nil, err
 	}
-	dead := map[Key]bool{}
+	found := map[Key]uint32{}
 	if ports != nil {
 		es, err := ports.List()
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		for _, e := range es {
-			if e.Network == network && !valid(e.Key) && e.Limit != 0 {
-				dead[e.Key] = true
-			}
+			found[e.Key] = e.Ifindex
 		}
 	}
 	if s != nil {
 		rs, err := s.List()
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		for _, r := range rs {
-			if r.Want.Key.Network == network && !valid(r.Want.Key) {
-				dead[r.Want.Key] = true
-			}
+			found[r.Want.Key] = r.Want.Veth
 		}
 	}
 	err = nil
-	for k := range dead {
-		err = errors.Join(err, detach(ports, s, k, func(f Final) { handOver(k, f) }))
+	for k, veth := range found {
+		if dead(k, veth) {
+			keys = append(keys, k)
+			err = errors.Join(err, detach(ports, s, k, func(f Final) { handOver(k, f) }))
+		}
 	}
 	if s != nil {
-		_, e := s.Sweep()
+		var e error
+		ifbs, e = s.Sweep()
 		err = errors.Join(err, e)
 	}
-	return err
+	return keys, ifbs, err
 }
