@@ -90,6 +90,8 @@ join() {
 	each_runtime join
 }
 
+stopped() { [ "$(podman inspect -f '{{.State.Running}}' "$1")" = false ]; }
+
 join_later() {
 	# blue-b's network lives on in blue-c after blue-b is gone
 	start blue-b $(of blue)
@@ -97,9 +99,9 @@ join_later() {
 	local pid
 	pid=$(podman inspect -f '{{.State.Pid}}' blue-c)
 	podman kill blue-b >/dev/null
-	eventually sh -c '[ "$(podman inspect -f "{{.State.Running}}" blue-b)" = false ]' || true
+	eventually stopped blue-b || return
 	refused "network namespace" "of tenant blue" -- --network "ns:/proc/$pid/ns/net" || return
-	podman rm -f -t 0 blue-c blue-b
+	podman rm -f -t 0 blue-c && podman rm -f -t 0 blue-b
 }
 
 @test "a namespace that outlives its maker is still its tenant's (attack)" {
