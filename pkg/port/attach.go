@@ -109,6 +109,9 @@ func (p *Ports) detach(ifindex uint32) error {
 	} else if err != nil {
 		return err
 	}
+	if err := p.redirect(ifindex, 0); err != nil {
+		return err
+	}
 	others := 0
 	for dir := range programs {
 		prog, err := p.program(dir)
