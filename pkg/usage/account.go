@@ -178,16 +178,23 @@ func bootTime() uint64 {
 // processStart is field 22 of /proc/PID/stat: the process's start in clock
 // ticks since boot, which with the boot id tells one life from the next.
 func processStart(pid int) (uint64, error) {
+	_, start, err := processStat(pid)
+	return start, err
+}
+
+// processStat is a process's state and start (proc_pid_stat(5)).
+func processStat(pid int) (state byte, start uint64, err error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	s := string(b)
+	s := string(b) // PID (NAME) STATE …, and a name may hold parentheses and blanks
 	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
 	if len(f) < 20 {
-		return 0, fmt.Errorf("read /proc/%d/stat: want 52 fields, have %d", pid, len(f)+2)
+		return 0, 0, fmt.Errorf("read /proc/%d/stat: want 52 fields, have %d", pid, len(f)+2)
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	start, err = strconv.ParseUint(f[19], 10, 64)
+	return f[0][0], start, err
 }
 
 // place writes the account where there is room for it.

@@ -98,20 +98,22 @@ func lockFile(name string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// dead reports whether the life is over: another boot's, or its init and all
-// its cgroups are gone.
+// dead reports whether the life is over: another boot's, or its init is gone
+// and nobody is in its cgroups. They need not be gone: podman leaves them
+// behind when conmon was killed.
 func (a *Account) dead(d Dirs, boot string, grace time.Duration) bool {
 	if a.Boot != boot {
 		return true
 	}
 	if a.Pid > 0 {
-		start, err := processStart(a.Pid)
-		if err == nil && a.Life == life(a.ID, boot, start) {
+		state, start, err := processStat(a.Pid)
+		zombie := state == 'Z' || state == 'X' // whose parent does not care
+		if err == nil && !zombie && a.Life == life(a.ID, boot, start) {
 			return false
 		}
 	}
 	for _, c := range a.Cgroups {
-		if _, err := os.Lstat(c.Dir); !errors.Is(err, fs.ErrNotExist) {
+		if occupied(c.Dir) {
 			return false
 		}
 	}
@@ -120,6 +122,24 @@ func (a *Account) dead(d Dirs, boot string, grace time.Duration) bool {
 		last = max(last, f.end())
 	}
 	return time.Duration(bootTime()-min(bootTime(), last)) >= grace
+}
+
+// occupied reports whether a process is in a cgroup or below it, or may be.
+func occupied(dir string) bool {
+	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil || len(procs) > 0 {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV)
+	}
+	for _, e := range entries {
+		if e.IsDir() && occupied(filepath.Join(dir, e.Name())) {
+			return true
+		}
+	}
+	return false
 }
 
 // setBadAside renames accounts that cannot be read, so that they are reported

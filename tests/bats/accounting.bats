@@ -1,0 +1,179 @@
+#!/usr/bin/env bats
+# Receipts of real containers: figures against what was really used, lives that end badly, and reports.
+
+load helpers
+
+setup_file() { sandbox_open; }
+teardown_file() { sandbox_close; }
+setup() {
+	: >"$SANDBOX/log"
+	policy <<-END
+		[log]
+		file = "$SANDBOX/log"
+		[identity]
+		name = { "blue-*" = "blue", "red-*" = "red" }
+	END
+}
+
+# last NAME EXPRESSION: of the newest receipt of a container by its name or id.
+last() { receipts | jq -rs --arg n "$1" "[.[] | select(.name == \$n or .id == \$n)] | last | $2"; }
+lives_of() { receipts | jq -s --arg n "$1" '[.[] | select(.name == $n or .id == $n)] | length'; }
+
+all_exact() {
+	run launch "blue-exact-$VIA" blue sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 5'
+	[ "$status" -eq 5 ] || fail "want 5, have $status: $output" || return
+	local how
+	how=$(last "blue-exact-$VIA" '[.how.cpu, .how.memory, .how.pids, .how.io, .how.exit] | unique | join(" ")')
+	[ "$how" = exact ] || fail "how: $(last "blue-exact-$VIA" .)" || return
+	[ "$(last "blue-exact-$VIA" .exit)" = 5 ] || fail "exit: $(last "blue-exact-$VIA" .)" || return
+	# The runtime's own init is in the raw figure alone.
+	[ "$(last "blue-exact-$VIA" '(.cpu_user_ns + .cpu_system_ns) as $own | $own > 1000000 and .cpu_raw_ns > $own + 500000')" = true ] ||
+		fail "cpu: $(last "blue-exact-$VIA" .)" || return
+	[ "$(last "blue-exact-$VIA" '.memory_peak_bytes > 100000')" = true ] || fail "memory: $(last "blue-exact-$VIA" .)"
+}
+@test "every figure is exact under podman, runc and crun" {
+	requires root netns podman bpf
+	each_engine all_exact
+}
+
+writes() {
+	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/dev/shm/none bs=1M count=3
+	[ "$status" -eq 0 ] || fail "$output" || return
+	[ "$(last "blue-writes-$VIA" '.io // [] | map(.write_bytes) | add // 0')" = 0 ] || fail "to memory: $(last "blue-writes-$VIA" .)" || return
+	mkdir -p "$DISK"
+	local OPTIONS=(-v "$DISK:/data") BUNDLE_JQ=".mounts += [{destination: \"/data\", type: \"bind\", source: \"$DISK\", options: [\"rbind\", \"rw\"]}]"
+	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/data/f bs=1M count=3 oflag=direct conv=fsync
+	[ "$status" -eq 0 ] || fail "$output" || return
+	# to the byte, beside what the file system's journal writes in the task's own name
+	[ "$(last "blue-writes-$VIA" '.io | map(.write_bytes) | add | . >= 3145728 and . < 3145728 + 131072')" = true ] || fail "direct: $(last "blue-writes-$VIA" .)" || return
+	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/data/g bs=1M count=2
+	[ "$status" -eq 0 ] || fail "$output" || return
+	[ "$(last "blue-writes-$VIA" '.task_write_bytes | . >= 2097152 and . < 2097152 + 131072')" = true ] || fail "buffered: $(last "blue-writes-$VIA" .)"
+}
+@test "bytes to a device, and what tasks wrote whether or not it reached one" {
+	requires root netns podman bpf
+	DISK=$(mktemp -d /var/tmp/bulkhead-test-XXXXXX)
+	each_engine writes
+	rm -rf "$DISK"
+}
+
+moves_bytes() {
+	local name=blue-net-$RUNTIME server=blue-srv-$RUNTIME before after sent
+	start "$server" >/dev/null
+	podman exec "$server" sh -c 'mkdir -p /www; dd if=/dev/zero of=/www/f bs=1k count=700 2>/dev/null'
+	listen "$server" 80
+	run podman run --name "$name" "$IMAGE" sh -c "wget -q -O /dev/null http://$(ip_of "$server")/f; cat /sys/class/net/eth0/statistics/tx_packets"
+	[ "$status" -eq 0 ] || fail "$output" || return
+	podman rm -f -t 0 "$name" "$server" >/dev/null
+	[ "$(last "$name" '.how.net')" = exact ] || fail "net: $(last "$name" .)" || return
+	# 716800 bytes of payload; headers of at least 54 bytes for each of 496 full frames, and a few more
+	[ "$(last "$name" '.net | length == 1 and .[0].layer == 2 and .[0].ifname == "eth0" and .[0].in_bytes > 716800 + 496 * 54 and .[0].in_bytes < 716800 * 1.1')" = true ] ||
+		fail "in: $(last "$name" .net)" || return
+	[ "$(last "$name" '.net[0].in_tenant_bytes > 716800')" = true ] || fail "within the tenant: $(last "$name" .net)" || return
+	# What one was sent, the other sent: both within the tenant, equal but for what came before and after.
+	[ "$(receipts | jq -s --arg a "$name" --arg b "$server" '([.[] | select(.name == $a)] | last | .net[0].in_tenant_bytes) as $in
+		| ([.[] | select(.name == $b)] | last | .net[0].out_tenant_bytes) as $out | ($out - $in | fabs) < 4096')" = true ] ||
+		fail "client $(last "$name" .net), server $(last "$server" .net)"
+}
+@test "bytes over the network, within the tenant" {
+	requires root netns podman bpf
+	[ -x "$SANDBOX/libexec/cni/netlimit" ] || skip "netlimit is not built"
+	each_runtime moves_bytes
+}
+
+restarts() {
+	local name=blue-again-$RUNTIME
+	podman run -d --name "$name" "$IMAGE" sh -c 'sleep 0.1' >/dev/null
+	podman wait "$name" >/dev/null
+	podman start "$name" >/dev/null
+	podman wait "$name" >/dev/null
+	podman rm -f -t 0 "$name" >/dev/null
+	eventually test "$(lives_of "$name")" = 2
+	[ "$(receipts | jq -s --arg n "$name" '[.[] | select(.name == $n) | .life] | unique | length')" = 2 ] || fail "$(receipts)"
+}
+@test "a restart under one id is another life" {
+	requires root netns podman bpf
+	each_runtime restarts
+}
+
+nested() {
+	local name=blue-exec-$RUNTIME
+	start "$name" -- sleep 1000 >/dev/null
+	podman exec "$name" sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'
+	podman exec -d "$name" sh -c '(setsid sh -c "i=0; while [ \$i -lt 100000 ]; do i=\$((i+1)); done") & exit'
+	run bulkhead usage --live --by container --format json
+	[ "$status" -eq 0 ] || fail "$output" || return
+	local live
+	live=$(jq --arg n "$name" '.rows[] | select(.name == $n) | .cpu_user_ns + .cpu_system_ns' <<<"$output")
+	[ "${live:-0}" -gt 100000000 ] || fail "live: $output" || return
+	podman rm -f -t 0 "$name" >/dev/null
+	[ "$(last "$name" "(.cpu_user_ns + .cpu_system_ns) >= $live and .how.cpu == \"exact\"")" = true ] || fail "want at least $live: $(last "$name" .)" || return
+	[ "$(last "$name" .exit)" = 137 ] || fail "exit: $(last "$name" .)"
+}
+@test "who joins by exec, and who outlives that, is counted; --live and the receipt agree" {
+	requires root netns podman bpf
+	each_runtime nested
+}
+
+orphaned() {
+	local name=blue-orphan-$RUNTIME id conmon pid
+	id=$(start "$name")
+	conmon=$(podman inspect -f '{{.State.ConmonPid}}' "$name") pid=$(podman inspect -f '{{.State.Pid}}' "$name")
+	kill -9 "$conmon"
+	run bulkhead gc --grace 0s
+	[ "$(lives_of "$name")" = 0 ] || fail "closed alive: $(receipts)" || return
+	kill -9 "$pid"
+	# podman needs two, and leaves the cgroup
+	podman rm -f -t 0 "$name" >/dev/null 2>&1 || podman rm -f -t 0 "$name" >/dev/null || return
+	for _ in 1 2; do
+		run bulkhead gc --grace 0s
+		[ "$status" -eq 0 ] || fail "$output" || return
+	done
+	[ "$(lives_of "$name")" = 1 ] || fail "want one receipt: $(receipts)" || return
+	[ "$(last "$name" '.exit == 137 and .closed_by == "gc" and ([.how.exit, .how.cpu, .how.memory] | unique == ["exact"])')" = true ] || fail "$(last "$name" .)" || return
+	find /sys/fs/cgroup -depth -type d -name "*$id*" -exec rmdir {} +
+	rm -f "/run/bulkhead/containers/$id.json"
+}
+@test "conmon is killed: gc closes the account once the container is gone, and once only" {
+	requires root netns podman bpf
+	each_runtime orphaned
+}
+
+@test "a poststop hook that is given nonsense says so in one line and exits 1" {
+	for input in '' 'hello' '{"id":"x"}' '{"id":"../x","bundle":"/tmp"}' "$(printf '{"id":"x","bundle":"/nonexistent-bundle"}')"; do
+		run hook poststop-accounting <<<"$input"
+		[ "$status" -eq 1 ] || fail "\"$input\": want 1, have $status: $output"
+		[ "$(grep -vc '^hint: ' <<<"$output")" = 1 ] || fail "\"$input\": want one line, have: $output"
+	done
+}
+
+@test "a poststop for which no account is open is no failure" {
+	mkdir -p "$SANDBOX/empty"
+	echo '{"ociVersion":"1.0.2"}' >"$SANDBOX/empty/config.json"
+	run hook poststop-accounting <<<"{\"ociVersion\":\"1.0.2\",\"id\":\"nobody\",\"status\":\"stopped\",\"bundle\":\"$SANDBOX/empty\"}"
+	[ "$status" -eq 0 ] || fail "$output"
+}
+
+@test "reports in every format" {
+	requires root netns podman bpf
+	VIA=runc launch blue-report blue true
+	VIA=runc launch red-report red true
+	for format in table json csv openmetrics textfile html; do
+		run bulkhead usage --since 1d --format $format
+		[ "$status" -eq 0 ] || fail "$format: $output"
+		contains "$output" blue red
+	done
+	run bulkhead usage --tenant blue --by container
+	contains "$output" blue-report
+	lacks "$output" red-report
+	run bulkhead usage --by container --format json --output "$SANDBOX/usage.json"
+	[ -z "$output" ] && jq -e '.rows | length > 1' "$SANDBOX/usage.json" >/dev/null
+	run bulkhead usage --prices "$TOP/install/prices.toml"
+	contains "$output" EUR
+	run bulkhead usage --by nothing
+	[ "$status" -eq 1 ] && contains "$output" "tenant, container, day or image"
+	run bulkhead usage --format yaml
+	[ "$status" -eq 1 ] && contains "$output" "openmetrics"
+	run bulkhead top -n 1 --every 200ms
+	[ "$status" -eq 0 ] && contains "$output" CPU%
+}
