@@ -3,10 +3,13 @@ SUITE ?= trixie
 LSM   ?= selinux
 TESTS ?=
 
-.PHONY: test-vm vm-image vm-shell clean-vm
+.PHONY: test-vm test-vm-runner vm-image vm-shell clean-vm
 
 test-vm: build test-tools ## the tests in four guests (root to build them; TESTS="boot" or files for some)
 	@tests/vm/all $(TESTS)
+
+test-vm-runner: build test-tools ## break a guest in every way that must be noticed
+	@tests/vm/selftest
 
 vm-image: ## build the guest image of SUITE, if it is not in the cache
 	@tests/vm/mkimage.sh $(SUITE)

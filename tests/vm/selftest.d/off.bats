@@ -1,0 +1,1 @@
+@test "the power goes" { echo o >/proc/sysrq-trigger; sleep 1000; }

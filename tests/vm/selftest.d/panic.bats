@@ -1,0 +1,1 @@
+@test "the kernel panics" { echo c >/proc/sysrq-trigger; }

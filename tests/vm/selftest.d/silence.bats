@@ -1,0 +1,1 @@
+@test "nothing is said" { sleep 1000; }
