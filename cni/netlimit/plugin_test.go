@@ -150,9 +150,17 @@ func (w *world) counters(b *box) (c port.Counters) {
 			return
 		}
 		defer p.Close()
-		if c, err = p.Read(shape.Key{Network: "net", ContainerID: b.id, IfName: "eth0"}); err != nil {
+		s, err := shape.Open(w.dirs)
+		if err != nil {
+			w.t.Error(err)
+			return
+		}
+		defer s.Close()
+		f, err := shape.Read(p, s, shape.Key{Network: "net", ContainerID: b.id, IfName: "eth0"})
+		if err != nil {
 			w.t.Error(err)
 		}
+		c = f.Counters
 	})
 	return c
 }

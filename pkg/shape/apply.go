@@ -8,6 +8,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
 )
 
 // Placed is where the redirects of a container lead: ifindexes of IFBs, 0 for none.
@@ -135,6 +136,9 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) 
 		return fresh, err
 	}
 	if at.Device == dev && s.owns(d, dev, w.Veth) {
+		if _, err := s.class(dev, at.Base); err != nil {
+			at.Anew = true
+		}
 		if err := s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at); err != nil {
 			return fresh, err
 		}
@@ -371,6 +375,29 @@ func (s *Shaper) Dropped(k Key) (uint64, error) {
 		}
 	}
 	return n, nil
+}
+
+// Delivered corrects what the port counted into a container where its own veth is the shaper: the port's program sees a
+// download before the queue, and the classes count what left it. Where an IFB is the shaper the program sees what comes
+// back from it, and c is right as it is. It is as it was too where the interface is gone.
+func (s *Shaper) Delivered(k Key, c *port.Counters) error {
+	d := digest(k)
+	r, ok, err := s.record(d)
+	if err != nil || !ok || r.In.Device != r.Want.Veth || r.In.Anew || !s.owns(d, r.In.Device, r.Want.Veth) {
+		return err
+	}
+	var bytes, packets uint64
+	for _, minor := range []uint32{r.In.Base, minorPassing} {
+		st, err := s.class(r.In.Device, minor)
+		if err != nil {
+			return nil // the interface is gone
+		}
+		bytes, packets = bytes+st.bytes, packets+st.packets
+	}
+	// Frames from before the claim are the classes' alone, and those in the queue the port's.
+	c.In.Bytes, c.In.Packets = min(bytes, c.In.Bytes), min(packets, c.In.Packets)
+	c.In.TenantBytes, c.In.TenantPackets = min(c.In.TenantBytes, c.In.Bytes), min(c.In.TenantPackets, c.In.Packets)
+	return nil
 }
 
 func (s *Shaper) putSubnets(w *Want, old Record) error {

@@ -128,6 +128,25 @@ func CheckAttached(ports *port.Ports, d port.Dirs, w Want, c port.Claim) error {
 	return ports.Check(w.Key, withRedirects(c, to))
 }
 
+// Read is what a live interface has counted so far.
+func Read(ports *port.Ports, s *Shaper, k Key) (f Final, err error) {
+	if f.Counters, err = ports.Read(k); err != nil {
+		return f, err
+	}
+	f.Counted = true
+	if s == nil {
+		return f, nil
+	}
+	f.Dropped, err = s.Dropped(k)
+	if errors.Is(err, ErrNotShaped) {
+		return f, nil
+	}
+	if f.Shaped = err == nil; f.Shaped {
+		err = s.Delivered(k, &f.Counters)
+	}
+	return f, err
+}
+
 // Final is what an interface had counted when it was detached.
 type Final struct {
 	port.Counters
@@ -200,15 +219,29 @@ func detach(ports *port.Ports, s *Shaper, k Key, handOver func(Final)) (err erro
 			return err
 		}
 	}
+	delivered := func(c *port.Counters) error {
+		if !f.Shaped {
+			return nil
+		}
+		return s.Delivered(k, c)
+	}
 	if f.Counted {
+		if err := delivered(&f.Counters); err != nil {
+			return err
+		}
 		handOver(f)
 	}
 	last := f
 	if f.Counted {
-		if last.Counters, err = ports.Remove(k, port.OwnerLimit); err != nil && !errors.Is(err, port.ErrNoEntry) {
+		c, err := ports.Remove(k, port.OwnerLimit)
+		switch {
+		case err == nil:
+			last.Counters = c
+			if err := delivered(&last.Counters); err != nil {
+				return err
+			}
+		case !errors.Is(err, port.ErrNoEntry):
 			return err
-		} else if err != nil {
-			last = f
 		}
 	}
 	if f.Shaped {

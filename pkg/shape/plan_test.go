@@ -121,7 +121,7 @@ func TestBound(t *testing.T) {
 
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
-	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5}, Out: place{4, 0x13, 6}}
+	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5, true}, Out: place{4, 0x13, 6, false}}
 	r.Want = want()
 	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only = Limit{1, 2}, Limit{3, 4}, 5, true
 	r.Want.Tenant, r.Want.TotalIn, r.Want.TotalOut = 6, 7, 8
