@@ -81,7 +81,7 @@ func (e *env) sweepAccounts(p *policy.Policy, grace time.Duration) (said []strin
 	if rerr := report.Roll(l); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
-	n, xerr := l.Expire(time.Duration(p.For("").Accounting.Retention))
+	n, xerr := report.Expire(l, time.Duration(p.For("").Accounting.Retention))
 	if n > 0 {
 		said = append(said, fmt.Sprintf("expired %d days of the ledger", n))
 	}

@@ -59,6 +59,7 @@ tenant, are "-". Ages in days begin at midnight UTC.`,
 
 func (f usageFlags) query(now time.Time) (q report.Query, err error) {
 	q.Tenant = f.tenant
+	q.Expired = (f.format == "textfile" || f.format == "openmetrics") && f.since == ""
 	if !slices.Contains(formats, f.format) {
 		return q, fmt.Errorf("write usage as %q: want one of %s", f.format, strings.Join(formats, ", "))
 	}

@@ -182,6 +182,9 @@ func (f *figures) fill(r *Receipt) {
 	case f.Flags&hasPids != 0:
 		peak := f.PidsPeak
 		r.PidsPeak, r.How.Pids = &peak, Exact
+	case f.PidsPeak > 0: // no watermark in this kernel: the most that were there when one exited
+		peak := f.PidsPeak
+		r.PidsPeak, r.How.Pids = &peak, LastSample
 	case f.files.pids != nil:
 		r.PidsPeak, r.How.Pids = f.files.pids, sampled
 	}

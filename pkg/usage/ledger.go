@@ -180,34 +180,37 @@ func (l *Ledger) Path(day time.Time) string {
 	return filepath.Join(l.Dir, day.UTC().Format(dayForm)+dayExt)
 }
 
-// Expire removes the ledger's files whose day ended more than keep ago, with
-// what was set aside of them. Zero keeps everything.
-func (l *Ledger) Expire(keep time.Duration) (removed int, err error) {
+// Old lists the ledger's days that ended more than keep ago; zero keeps all.
+func (l *Ledger) Old(keep time.Duration) ([]time.Time, error) {
 	if keep <= 0 {
-		return 0, nil
+		return nil, nil
 	}
 	days, err := l.Days()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	limit := l.now().Add(-keep)
-	for _, day := range days {
+	for i, day := range days {
 		if !day.AddDate(0, 0, 1).Before(limit) {
-			break
+			return days[:i], nil
 		}
-		base := filepath.Base(l.Path(day))
-		name := strings.TrimSuffix(base, dayExt)
-		for _, p := range []string{
-			l.Path(day), filepath.Join(l.Dir, tornDir, base),
-			filepath.Join(l.Dir, RollupDir, name+".rollup"), filepath.Join(l.Dir, RollupDir, name+".lives"),
-		} {
-			if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return removed, fmt.Errorf("expire ledger: %w", err)
-			}
-		}
-		removed++
 	}
-	return removed, nil
+	return days, nil
+}
+
+// Remove removes a day's file, with what was set aside of it and its roll-up.
+func (l *Ledger) Remove(day time.Time) error {
+	base := filepath.Base(l.Path(day))
+	name := strings.TrimSuffix(base, dayExt)
+	for _, p := range []string{
+		l.Path(day), filepath.Join(l.Dir, tornDir, base),
+		filepath.Join(l.Dir, RollupDir, name+".rollup"), filepath.Join(l.Dir, RollupDir, name+".lives"),
+	} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove a day of the ledger: %w", err)
+		}
+	}
+	return nil
 }
 
 // openAppend opens name for appending and reading, with its directory.

@@ -233,7 +233,7 @@ func TestConcurrentAppends(t *testing.T) {
 	}
 }
 
-func TestExpire(t *testing.T) {
+func TestOldDaysAreRemoved(t *testing.T) {
 	t.Parallel()
 	l := testLedger(t)
 	for _, age := range []int{0, 1, 2, 30} {
@@ -243,11 +243,17 @@ func TestExpire(t *testing.T) {
 		}
 	}
 	l.now = func() time.Time { return noon }
-	if n, err := l.Expire(0); n != 0 || err != nil {
-		t.Errorf("keep all: %d, %v", n, err)
+	if old, err := l.Old(0); len(old) != 0 || err != nil {
+		t.Errorf("keep all: %v, %v", old, err)
 	}
-	if n, err := l.Expire(24 * time.Hour); n != 2 || err != nil {
-		t.Errorf("want 2 files removed, have %d, %v", n, err)
+	old, err := l.Old(24 * time.Hour)
+	if len(old) != 2 || err != nil {
+		t.Fatalf("want 2 days, have %v, %v", old, err)
+	}
+	for _, day := range old {
+		if err := l.Remove(day); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if ids, _ := readAll(t, l); !cmp.Equal(ids, []string{"1", "0"}) {
 		t.Errorf("want the last two days, have %v", ids)

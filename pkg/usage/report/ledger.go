@@ -78,6 +78,9 @@ func ofRollups(l *usage.Ledger, q Query, days []time.Time, track func(int64)) (*
 	if err := parallel(days, one); err != nil {
 		return nil, err
 	}
+	if q.Expired {
+		g.addExpired(l)
+	}
 	return g.report(faults), nil
 }
 

@@ -17,6 +17,8 @@ type Query struct {
 	Since  time.Time
 	Until  time.Time // zero: no bound
 	By     []Dimension
+
+	Expired bool // with the sums of days that retention removed
 }
 
 // Dimension is what lives are grouped by.

@@ -201,6 +201,47 @@ func TestReadOnlyLedgerIsReported(t *testing.T) {
 	}
 }
 
+func TestCountersDoNotFallWithRetention(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	var rs []usage.Receipt
+	for i := range 10 {
+		rs = append(rs, receipt(i, []string{"blue", "red"}[i%2], "", now.AddDate(0, 0, -i)))
+	}
+	l := write(t, rs...)
+	q := Query{By: []Dimension{Tenant}, Expired: true}
+	want := of3(t, l, q)
+	for range 2 {
+		if _, err := Expire(l, 5*24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, of3(t, l, q)); d != "" {
+			t.Error(d)
+		}
+	}
+	if days, err := l.Days(); err != nil || len(days) > 6 {
+		t.Errorf("want at most 6 days left, have %d, %v", len(days), err)
+	}
+	if r := of3(t, l, Query{By: []Dimension{Tenant}}); r.Total.Lives >= want.Total.Lives {
+		t.Errorf("without them: want fewer than %d lives, have %d", want.Total.Lives, r.Total.Lives)
+	}
+	// Killed between the sums and the removal: the day is there again.
+	again := write(t, rs[9])
+	b, err := os.ReadFile(again.Path(rs[9].End))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.Path(rs[9].End), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Expire(l, 5*24*time.Hour); n != 1 || err != nil {
+		t.Errorf("want the day removed again, have %d, %v", n, err)
+	}
+	if d := cmp.Diff(want, of3(t, l, q)); d != "" {
+		t.Error(d)
+	}
+}
+
 func FuzzDecodeRollup(f *testing.F) {
 	r := &rollup{covered: 5, rows: map[rollupKey]*Totals{{"2026-01-31", "blue", "i"}: {Lives: 3}}}
 	f.Add(r.encode()[len(rollupMagic):])
