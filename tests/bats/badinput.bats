@@ -225,7 +225,7 @@ prev_result() {
 	for cgroup in '/bulkhead-a;reboot/x' "/bulkhead-$(printf 'n%.0s' $(seq 300))/x" '/bulkhead-a b/x'; do
 		dir=$(CGROUP=$cgroup bundle parent true)
 		for name in $(state_hooks); do
-			[ "$name" != poststop-accounting ] || continue # it judges nobody
+			case $name in poststop-accounting | createruntime-net) continue ;; esac # one judges nobody, the other finds no interface
 			refuses "$name" "bulkhead-" <<<"$(state badinput "$dir")"
 		done
 	done

@@ -37,6 +37,7 @@ run_one() {
 
 @test "containers of one network reach each other, as far as policy lets them" {
 	requires root netns podman
+	policy <<<'identity.name = { "blue-*" = "blue" }'
 	a=$(start blue-a) b=$(start blue-b)
 	listen blue-b 80
 	reaches blue-a "$(ip_of blue-b)" 80

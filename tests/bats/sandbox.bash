@@ -28,9 +28,9 @@ sandbox_open() {
 	fi
 	mkdir -p $SANDBOX/{store,run,runtimes,bundles,state,etc/bulkhead,etc/networks}
 	sandbox_env
+	[ -e "$POLICY" ] || policy </dev/null # else installing puts the example there
 	sandbox_install || return
 	sandbox_runtimes
-	[ -e "$POLICY" ] || policy </dev/null
 	[ ! -x $SANDBOX/bin/bulkhead ] || bulkhead setup --quiet --marker=$SANDBOX/etc/marker.conf || return
 	sandbox_engine
 	if has podmancni; then
@@ -142,11 +142,15 @@ spare_device() {
 }
 
 # podman ARG...: the sandbox's own, with $RUNTIME. Hooks and networks come from containers.conf, and on the command line
-# too, as one would type them.
+# too, as one would type them. conmon leaves a file "oom" where it was started if a container runs out of memory under v1
+# controllers, hence the directory.
 podman() {
-	command podman --root $SANDBOX/store --runroot $SANDBOX/run --storage-driver overlay --cgroup-manager "$CGROUP_MANAGER" \
-		--runtime "$SANDBOX/runtimes/$RUNTIME" --network-config-dir $SANDBOX/etc/networks \
-		--hooks-dir $SANDBOX/share/containers/oci/hooks.d --hooks-dir $SANDBOX/share/bulkhead/hooks.d "$@"
+	(
+		cd $SANDBOX/run || exit
+		exec podman --root $SANDBOX/store --runroot $SANDBOX/run --storage-driver overlay --cgroup-manager "$CGROUP_MANAGER" \
+			--runtime "$SANDBOX/runtimes/$RUNTIME" --network-config-dir $SANDBOX/etc/networks \
+			--hooks-dir $SANDBOX/share/containers/oci/hooks.d --hooks-dir $SANDBOX/share/bulkhead/hooks.d "$@"
+	)
 }
 
 # bulkhead ARG...: the installed CLI with the sandbox's policy.
@@ -224,7 +228,8 @@ sandbox_close() {
 		done
 	done
 	sandbox_wait_processes
-	mapfile -t -O ${#left[@]} left < <(
+	mapfile -t left < <(
+		exec 2>/dev/null # cgroups of other sandboxes come and go
 		sandbox_processes | sed 's/^/process /'
 		find /run/netns -mindepth 1 -printf 'netns %p\n' 2>/dev/null
 		ip -o link show | awk -F': ' '{sub(/@.*/, "", $2); print $2}' | grep -vxE 'lo|bh-[a-z0-9-]+|tunl0|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0' | sed 's/^/link /'
@@ -238,7 +243,7 @@ sandbox_close() {
 	# No engine removes parents of cgroups. The empty ones go; another sandbox's are not empty, or it makes them again.
 	find /sys/fs/cgroup -depth -type d \( -path "*$SANDBOX_CGROUP*" -o -name libpod_parent -o -path '*/libpod_parent/conmon' \
 		-o -name 'bulkhead-*' -o -path '*/bulkhead-*/conmon' \) -exec rmdir {} + 2>/dev/null
-	[ -z "$(find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP*" -print -quit)" ] || left+=("cgroup $SANDBOX_CGROUP")
+	[ -z "$(find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP*" -print -quit 2>/dev/null)" ] || left+=("cgroup $SANDBOX_CGROUP")
 	for what in "${left[@]}"; do echo "left behind: $what"; done
 	[ ${#left[@]} -eq 0 ]
 }

@@ -1,105 +1,48 @@
 #!/bin/bash
-# What the hooks cost (make bench-hooks): each by itself on a real container's state, then the whole set in `runc run` and `crun
-# run` of a no-op, beside as many empty Go programs, with 1, 100 and 1,000 containers registered. State is kept on a tmpfs first,
-# where fsync costs nothing, then on the disk: the difference is fsync's.
-#   BENCH_N=60 BENCH_REGISTERED="1 100 1000" tests/bench/hooks.sh
+# make bench-hooks: the median wall time of each hook on the state of a real container, beside /bin/true and an empty Go
+# program in the same run. RUNS=200 how often; INITS=1 also what package initialisation costs; the account is opened and
+# closed in turn, as in a container's life, with `durable` off and then on, which shows fsync's time apart.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
-if [ -z "${BULKHEAD_PRIVATE:-}" ]; then
-	(cd "$top" && for p in empty hooks set; do CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w" -o "bin/test/bench-$p" "./tests/bench/$p"; done)
-	exec "${BULKHEAD_BIN:-$top/bin}/test/private" "$0"
-fi
-set +u
+bin=${BULKHEAD_BIN:-$top/bin}
+[ -n "${BULKHEAD_PRIVATE:-}" ] || exec "$bin/test/private" "$0" "$@"
 # shellcheck source=tests/bats/helpers.bash
 source "$top/tests/bats/helpers.bash"
-n=${BENCH_N:-60}
-tools=$BULKHEAD_BIN/test
-disk=$(mktemp -d /var/tmp/bulkhead-bench.XXXX)
-sleepers=()
-finish() {
-	[ ${#sleepers[@]} -eq 0 ] || kill "${sleepers[@]}" 2>/dev/null || true
-	wait 2>/dev/null || true
-	find /sys/fs/cgroup -depth -type d -path '*/bulkhead-test/bench-*' -exec rmdir {} + 2>/dev/null || true
-	rm -rf "$disk"
-	sandbox_close
-}
-trap finish EXIT
+lib=$(mktemp -d "${TMPDIR:-/var/tmp}/bulkhead-bench.XXXXXX") # on a disk: the sandbox's own /var/lib is in memory
+trap 'sandbox_close; rm -rf "$lib"' EXIT
 
-sandbox_open
-
-# The policy that people start with, all of it at work; LIB moves the state.
-rules() {
+rules() { # DURABLE
 	policy <<-END
-		${LIB:+state.lib = "$LIB"}
-		[level]
-		relabel = ["/srv/tenants/{tenant}"]
+		state.lib = "$lib"
 		[devices]
-		deny = ["/dev/fuse", "c 10:200 rwm"]
+		deny = ["/dev/fuse"]
 		[cgroup]
-		memory_max = "1GiB"
-		pids_max = 512
-		cpu_max = "150%"
-		[namespaces]
-		host = "allow"
+		memory_max = "64MiB"
+		pids_max = 64
+		[accounting]
+		durable = $1
 	END
 }
+rules false
+sandbox_open
 
-# register COUNT: as many containers that live, each a process in a cgroup of its own, made known by the hook itself.
-registered=0
-register() {
-	local tree=/sys/fs/cgroup dir pid
-	has hybrid && tree=/sys/fs/cgroup/unified
-	while [ $registered -lt "$1" ]; do
-		registered=$((registered + 1))
-		sleep 10000 </dev/null >/dev/null 2>&1 3>&- &
-		pid=$!
-		sleepers+=("$pid")
-		for dir in $tree/bulkhead-test/bench-$registered $(has cgroupv2 || echo /sys/fs/cgroup/{memory,pids,cpu}/bulkhead-test/bench-$registered); do
-			mkdir -p "$dir"
-			echo "$pid" >"$dir/cgroup.procs"
-		done
-		mkdir -p "$SANDBOX/bundles/fake-$registered"
-		[ -e "$SANDBOX/bundles/fake-$registered/config.json" ] || cp "$SANDBOX/bundles/fake/config.json" "$SANDBOX/bundles/fake-$registered/"
-		state "bench-$registered" "$SANDBOX/bundles/fake-$registered" created "$pid" | hook createruntime-cgroup >/dev/null || return
-	done
-}
+# A container that stays, made by runc; its hooks are run on its state again and again.
+dir=$(CGROUP=$SANDBOX_CGROUP/bulkhead-blue/bench bundle bench sleep 10000)
+runtime runc run --detach --bundle "$dir" bench </dev/null >/dev/null 2>&1
+runtime runc state bench >$SANDBOX/bench.json
 
-empty_hooks='.hooks |= map_values(map(.path = "'$tools'/bench-empty" | .args = ["empty"]))'
-
-bundles() {
-	BUNDLE_JQ='del(.hooks)' bundle none /bin/true >/dev/null
-	BUNDLE_JQ=$empty_hooks bundle empty /bin/true >/dev/null
-	bundle "$1" /bin/true >/dev/null
-}
-
-set_of() { # RUNTIME NAME
-	bundles "$2"
-	"$tools/bench-set" -n "$n" -runtime "$SANDBOX/runtimes/$1" -root "$SANDBOX/state/$1" \
-		"none=$SANDBOX/bundles/none" "empty=$SANDBOX/bundles/empty" "$2=$SANDBOX/bundles/$2" | sed "s/^/  $1  /"
-}
-
-LIB= rules
-bundle fake true >/dev/null
-echo "load: $(cut -d' ' -f1-3 /proc/loadavg) on $(nproc) processors; medians of $n"
-for count in ${BENCH_REGISTERED:-1 100 1000}; do
-	register "$count"
-	echo; echo "$count registered, state on a tmpfs:"
-	for rt in runc crun; do
-		[ ! -e "$SANDBOX/runtimes/$rt" ] || set_of $rt "bulkhead"
-	done
+programs=()
+for name in precreate-harden prestart-label createruntime-cgroup createruntime-net poststop-accounting; do
+	[ -x "$LIBEXEC/$name" ] || continue
+	stdin=''
+	[ $name != precreate-harden ] || stdin="=$dir/config.json"
+	programs+=("$name=$LIBEXEC/$name$stdin")
 done
-echo; echo "$registered registered, state on the disk:"
-LIB=$disk rules
-for rt in runc crun; do
-	[ ! -e "$SANDBOX/runtimes/$rt" ] || set_of $rt "bulkhead"
-done
-LIB= rules
-
-echo; echo "each hook by itself, on a container that lives:"
-dir=$(bundle lives sleep 1000)
-runtime runc run --bundle "$dir" --detach lives </dev/null >/dev/null 2>&1 3>&-
-runtime runc state lives >"$SANDBOX/lives.json"
-"$tools/bench-hooks" -empty "$tools/bench-empty" -policy "$POLICY" -n "$n" -inits "$SANDBOX/lives.json" \
-	"prestart-label=$LIBEXEC/prestart-label" "createruntime-cgroup=$LIBEXEC/createruntime-cgroup" \
-	"poststop-accounting=$LIBEXEC/poststop-accounting" "precreate-harden=$LIBEXEC/precreate-harden=$dir/config.json"
-runtime runc delete --force lives
+opts=(-empty "$bin/test/empty" -policy "$POLICY" -n "${RUNS:-200}")
+echo "hooks, receipts not synced:"
+"$bin/test/hooks" "${opts[@]}" ${INITS:+-inits} $SANDBOX/bench.json "${programs[@]}"
+rules true
+bulkhead setup --quiet
+echo
+echo "hooks, each receipt synced to $(stat -f -c %T "$lib") (durable = true):"
+"$bin/test/hooks" "${opts[@]}" $SANDBOX/bench.json "${programs[@]}"

@@ -15,6 +15,7 @@ if [ "${1:-}" != --inside ]; then
 		cut -d' ' -f2 /proc/self/mounts | sort
 		find /run/netns /sys/fs/bpf /run/bulkhead /var/lib/bulkhead /etc/containers /etc/cni /var/lib/cni /usr/share/bulkhead \
 			/usr/share/containers/oci -maxdepth 3 2>/dev/null | sort
+		find "$PWD" "$top" -maxdepth 1 | sort
 	}
 	before=$(machine)
 	status=0
