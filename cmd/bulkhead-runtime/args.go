@@ -12,7 +12,7 @@ type invocation struct {
 	config  string   // --bulkhead-config
 	want    string   // --bulkhead-runtime, or what the program's own name says after "bulkhead-"
 	hooks   string   // --bulkhead-hooks
-	version bool
+	version bool     // --bulkhead-version
 
 	verb             string // "" where there is none
 	log, logFormat   string
@@ -52,6 +52,10 @@ func parse(argv []string) (invocation, error) {
 	for len(rest) > 0 && strings.HasPrefix(rest[0], "--bulkhead-") {
 		name, value, joined := split(rest[0])
 		rest = rest[1:]
+		if name == "bulkhead-version" {
+			inv.version = true
+			return inv, nil
+		}
 		if !joined {
 			if len(rest) == 0 {
 				return inv, fmt.Errorf("parse arguments: --%s wants a value", name)
@@ -95,7 +99,6 @@ func (inv *invocation) global() (int, error) {
 		name, value, joined := split(word)
 		switch {
 		case slices.Contains(globalFlags, name):
-			inv.version = inv.version || name == "version" || name == "v" || name == "V"
 			continue
 		case slices.Contains(globalValues, name):
 			if !joined {

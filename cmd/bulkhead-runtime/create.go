@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -58,6 +59,9 @@ func createContainer(inv *invocation, p *policy.Policy, log *slog.Logger) error 
 		path = filepath.Join(inv.bundle, "config.json")
 	}
 	config, mode, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the runtime says so better
+	}
 	if err != nil {
 		return err
 	}

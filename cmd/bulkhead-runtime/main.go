@@ -7,17 +7,21 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 )
 
 func main() {
 	inv, err := parse(os.Args)
+	if err == nil && inv.version {
+		fmt.Println("bulkhead-runtime", hook.Version)
+		return
+	}
 	if err == nil {
-		if inv.version {
-			fmt.Println(versionLine())
-		}
 		err = prepare(&inv)
 	}
 	if err == nil {
+		inv.args[0] = inv.runtime
 		// Go raises the soft limit of open files at start and puts it back in Exec.
 		err = syscall.Exec(inv.runtime, inv.args, os.Environ())
 		err = fmt.Errorf("start %s: %w", inv.runtime, err)

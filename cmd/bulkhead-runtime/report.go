@@ -8,11 +8,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
-	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
-
-func versionLine() string { return "bulkhead-runtime " + hook.Version + ", in front of:" }
 
 // report says an error where the engine looks for one: on stderr, and in the file of --log in its format.
 func report(inv invocation, err error) {
