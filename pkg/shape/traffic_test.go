@@ -3,6 +3,7 @@ package shape_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -269,3 +270,50 @@ func TestMissingClassIsClosed(t *testing.T) {
 }
 
 func base(c *container) uint32 { return 0x10 + 3*(c.veth%((0xfffe-0x10)/3)) }
+
+// A container that opens a flow for every packet gains nothing by it: it is held to its limit, and its neighbour in the
+// tenant keeps its round trips.
+func TestFloodOfFlows(t *testing.T) {
+	l := newLab(t)
+	const total = 20e6
+	a, b := l.container("a"), l.container("b")
+	for _, c := range []*container{a, b} {
+		w := l.want(c, 0, 0)
+		w.Tenant, w.TotalOut = 6, total
+		l.apply(w)
+	}
+	echo, err := load.NewEcho(l.host.Fd(), b.gw+":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		_, err := load.Flood(a.ns.Fd(), a.gw, 1000, stop)
+		done <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	sent := l.sent("bh-o6")
+	start := time.Now()
+	ts, lost, err := load.Ping(b.ns.Fd(), b.gw+":7", 60, 15*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "what passes / total", float64(l.sent("bh-o6")-sent)*8/time.Since(start).Seconds()/total, 0.1, 1.02)
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if lost > 0 || ts.At(0.5) > 5*time.Millisecond {
+		t.Errorf("the neighbour's round trip: p50 %v p99 %v, %d lost; want p50 below 5ms and none lost", ts.At(0.5), ts.At(0.99), lost)
+	}
+}
+
+// sent is what has left the root of a tree so far, in bytes at layer 2.
+func (l *lab) sent(dev string) (n uint64) {
+	out := l.host.Command("tc", "-s", "qdisc", "show", "dev", dev, "root")
+	if _, err := fmt.Sscanf(out[strings.Index(out, "Sent "):], "Sent %d", &n); err != nil {
+		l.t.Fatalf("%v: %s", err, out)
+	}
+	return n
+}

@@ -275,3 +275,26 @@ func Requests(fd int, addr string, d time.Duration) (ts Times, err error) {
 
 // Sort puts the times in order, as At wants them.
 func (t Times) Sort() { slices.Sort(t) }
+
+// Flood sends datagrams of size bytes to ever other ports of an address, as fast as it can, until stop is closed: each
+// is a flow of its own. It returns how many it sent.
+func Flood(fd int, ip string, size int, stop <-chan struct{}) (n int, err error) {
+	var c *net.UDPConn
+	if err := In(fd, func() (err error) { c, err = net.ListenUDP("udp", nil); return }); err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	to := &net.UDPAddr{IP: net.ParseIP(ip)}
+	buf := make([]byte, size)
+	for {
+		select {
+		case <-stop:
+			return n, nil
+		default:
+		}
+		to.Port = 10_000 + n%50_000
+		if _, err := c.WriteToUDP(buf, to); err == nil {
+			n++
+		}
+	}
+}
