@@ -1,5 +1,5 @@
 #!/bin/bash
-# payload.sh SUITE LSM TAR TESTS...: what the guest is handed, as a tar: the built programs, install/, the tests, compiled
+# payload.sh SUITE LSM TAR TESTS...: what the guest is handed, as a tar: the repository with the built programs, compiled
 # Go tests where asked for, and the job (which tests, what is promised).
 set -euo pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -20,7 +20,9 @@ expand() {
         tests+=("$t")
         ;;
       *)
-        words=$(awk -v t="$t" '$1 == t { sub(/^[^[:space:]]+[[:space:]]+/, ""); print }' "$VM_DIR/sets")
+        # a set may differ by guest: NAME@LSM and NAME@SUITE are added to NAME
+        words=$(awk -v t="$t" -v l="$t@$lsm" -v s="$t@$suite" \
+          '$1 == t || $1 == l || $1 == s { sub(/^[^[:space:]]+[[:space:]]+/, ""); print }' "$VM_DIR/sets")
         [ -n "$words" ] || die "find tests \"$t\": no such set in tests/vm/sets"
         # shellcheck disable=SC2086 # words and globs of a set
         expand $words
@@ -34,13 +36,11 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/bulkhead-payload.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 go=$(sh .ci/go-path.sh)
-mkdir -p "$work/gotests"
 for t in "${tests[@]}"; do
   case $t in gotest:*) ;; *) continue ;; esac
   pkg=${t#gotest:}
-  mkdir -p "$work/gotests/$pkg"
-  CGO_ENABLED=0 "$go" test -buildvcs=false -c -o "$work/gotests/$pkg/test" "./$pkg" >&2
-  [ ! -d "$pkg/testdata" ] || cp -r "$pkg/testdata" "$work/gotests/$pkg/"
+  mkdir -p "$work/$pkg"
+  CGO_ENABLED=0 "$go" test -buildvcs=false -ldflags '-s -w' -c -o "$work/$pkg/guest.test" "./$pkg" >&2
 done
 
 promised() { awk -v s="$suite" -v l="$lsm" -v what="$1" '$1 ~ /^#/ { next } ($1 == "all" || $1 == s || $1 == l) && $2 == what { for (i = 3; i <= NF; i++) printf "%s ", $i }' "$VM_DIR/promises"; }
@@ -52,7 +52,5 @@ mkdir -p "$work/tests/vm/guest"
   printf ')\n'
 } >"$work/tests/vm/guest/env"
 
-# installing wants the list of programs that hooks/, cni/ and cmd/ are, not their sources
-parts=()
-for p in bin install tests hooks cni cmd docs; do [ ! -e "$p" ] || parts+=("$p"); done
-tar --owner=0 --group=0 --exclude='*.go' --exclude=tests/vm/rootfs -cf "$out" "${parts[@]}" -C "$work" tests gotests
+# with the sources: Go tests read files beside them, and installing wants the lists that hooks/, cni/ and cmd/ are
+tar --owner=0 --group=0 --exclude=./.git --exclude=./build --exclude=./tests/vm/rootfs -cf "$out" -C "$REPO_DIR" . -C "$work" .
