@@ -307,7 +307,10 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 		if (in && !number && !uplink(skb, me, in, false)) return R_FOREIGN;
 		return to_arp(skb, me);
 	}
-	if (q && ours) return 0;
+	if (q && ours) { /* translated on the bridge (br_netfilter), a frame of the tenant's shows the host's address */
+		if (p->v6 ? same(&p->src, &me->gw6) : me->gw4 && p->src.w[3] == me->gw4) expect_answers(me, p);
+		return 0;
+	}
 	if (!in) {
 		if (p->group) return group_from_host(skb, me, p);
 		expect_answers(me, p);
