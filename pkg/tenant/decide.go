@@ -20,6 +20,9 @@ const (
 	containerdSandbox   = "io.kubernetes.cri.sandbox-id"
 )
 
+// namespaceKey is the annotation in which an engine gives the pod's namespace.
+var namespaceKey = map[string]string{"crio": crioNamespace, "containerd": containerdNamespace}
+
 // Decide weighs the evidence, in DESIGN's order. It is pure. Two pieces that
 // disagree are an error that wraps ErrDisagree and names both; the Identity
 // beside it is then that of the container alone.
@@ -40,10 +43,10 @@ func describe(pl place, ev Evidence) Identity {
 	switch pl.engine {
 	case "crio":
 		kind, id.Sandbox = ev.Annotations[crioType], ev.Annotations[crioSandbox]
-		id.Namespace = first(ev.PodNamespace, ev.Annotations[crioNamespace])
+		id.Namespace = first(ev.PodNamespace, ev.Annotations[namespaceKey["crio"]])
 	case "containerd":
 		kind, id.Sandbox = ev.Annotations[containerdType], ev.Annotations[containerdSandbox]
-		id.Namespace = first(ev.PodNamespace, ev.Annotations[containerdNamespace])
+		id.Namespace = first(ev.PodNamespace, ev.Annotations[namespaceKey["containerd"]])
 	case "podman":
 		// Only a description: nothing is allowed to a container for being infra.
 		if ev.Annotations[crioType] == "sandbox" {
@@ -58,7 +61,7 @@ func describe(pl place, ev Evidence) Identity {
 			id.Kind = KindPod // CNI is called for sandboxes
 		}
 		if strings.HasPrefix(ev.ContainerID, "buildah-") {
-			id.Kind = KindBuild
+			id.Engine, id.Kind = "podman", KindBuild
 		}
 	}
 	if kind == "sandbox" {
@@ -80,6 +83,9 @@ func collect(p *policy.Policy, ev Evidence, pl place, id Identity) ([]Claim, err
 	}
 	// 1. The pod's namespace.
 	if id.Namespace != "" {
+		if said := ev.Annotations[namespaceKey[pl.engine]]; said != "" && said != id.Namespace {
+			return nil, disagree(Claim{By: "CNI's namespace", Tenant: id.Namespace}, Claim{By: "annotation " + namespaceKey[pl.engine], Tenant: said})
+		}
 		exempt("namespace", id.Namespace)
 		t, by, err := namespaceTenant(p, id.Namespace)
 		if err != nil {

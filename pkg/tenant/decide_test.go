@@ -148,6 +148,7 @@ func TestDisagree(t *testing.T) {
 		{"parent and network", p, Evidence{CgroupsPath: "bulkhead-red.slice:libpod:" + cid, Network: "blue-net"}, []string{`"bulkhead-red.slice" says "red"`, `"blue-net"`}},
 		{"conflist and network", p, Evidence{Network: "blue-net", NetworkTenant: "red"}, []string{`conflist's tenant) says "red"`, `policy's "blue-*") says "blue"`}},
 		{"annotation and parent", p, Evidence{CgroupsPath: "bulkhead-red.slice:libpod:" + cid, Marker: "m", Annotations: map[string]string{AnnotationTenant: "blue", AnnotationMarker: "m"}}, []string{`says "red"`, "io.bulkhead.tenant=blue"}},
+		{"CNI's namespace and the annotation's", p, Evidence{CgroupsPath: "kubepods.slice:crio:" + cid, PodNamespace: "blue", Annotations: map[string]string{crioNamespace: "red"}}, []string{`CNI's namespace says "blue"`, `says "red"`}},
 		{"two patterns", two, Evidence{Name: "blue-red"}, []string{`"*-red") says "red"`, `"blue-*") says "blue"`}},
 		{"an earlier claim", p, Evidence{Network: "blue-net", Claims: []Claim{{By: `network "red-net"`, Tenant: "red"}}}, []string{`"red-net" says "red"`, `says "blue"`}},
 	} {
@@ -170,6 +171,20 @@ func TestDisagree(t *testing.T) {
 				t.Errorf("want a hint, have %q", policy.HintOf(err))
 			}
 		})
+	}
+}
+
+// A step of `podman build` is known by its id, which no image chooses.
+func TestBuildStep(t *testing.T) {
+	t.Parallel()
+	p := policyOf(t, fullIdentity)
+	const id = "buildah-buildah1304260500"
+	for _, ev := range []Evidence{{Name: id, PodName: id, Network: "podman"}, {CgroupsPath: ""}, {CgroupsPath: "/" + id}, {CgroupsPath: "/x/" + id}} {
+		ev.ContainerID = id
+		have, err := Decide(p, ev)
+		if err != nil || have.Kind != KindBuild || have.Tenant != "" || have.Engine != "podman" {
+			t.Errorf("%+v: have %+v, %v", ev, have, err)
+		}
 	}
 }
 
