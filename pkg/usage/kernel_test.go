@@ -1,13 +1,16 @@
 package usage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,6 +78,25 @@ func child(args []string) {
 		check(err)
 	case "buffered": // FILE BYTES, and no fsync
 		check(os.WriteFile(args[1], make([]byte, number(2)), 0o600))
+	case "work": // FILE: known amounts of everything; says what CPU time it saw itself
+		check(os.WriteFile(args[1], nil, 0o600))
+		f, err := os.OpenFile(args[1], os.O_WRONLY|syscall.O_DIRECT, 0)
+		check(err)
+		b, err := syscall.Mmap(-1, 0, workBytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+		check(err)
+		_, err = f.Write(b)
+		check(err)
+		burn(cpuUsed() + 30*time.Millisecond)
+		fmt.Println(cpuUsed().Nanoseconds())
+	case "hold": // until stdin ends
+		fmt.Println("held")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		check(err)
+	case "joiner": // CGROUP... MS: join them, as an exec'd process does, become another program there and burn
+		for _, dir := range args[2:] {
+			check(os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o600))
+		}
+		check(syscall.Exec("/proc/self/exe", []string{"joined", "burn", args[1]}, os.Environ()))
 	case "orphan": // a child that outlives its parent and burns MS
 		c := self("burn", args[1])
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -96,6 +118,9 @@ func child(args []string) {
 		check(fmt.Errorf("no such child: %q", args))
 	}
 }
+
+// workBytes is what "work" writes past the page cache.
+const workBytes = 256 << 10
 
 func burn(d time.Duration) {
 	for cpuUsed() < d {
@@ -120,14 +145,20 @@ type box struct {
 	dirs    []string // of every hierarchy that counts something
 	cmd     *exec.Cmd
 	release io.WriteCloser
+	out     bytes.Buffer
 }
 
-// newBox makes cgroups in every hierarchy of this machine, or only in v1's,
-// as crun under a mount namespace without the unified tree does.
+// newBox starts an init in cgroups of its own.
 func newBox(t testing.TB, v1only bool, args ...string) *box {
 	t.Helper()
+	return newBoxIn(t, cgroups(t, v1only), args...)
+}
+
+// cgroups makes one in every hierarchy of this machine, or only in v1's, as
+// crun under a mount namespace without the unified tree does.
+func cgroups(t testing.TB, v1only bool) (dirs []string) {
+	t.Helper()
 	testenv.Need(t, testenv.Root, testenv.BPF)
-	b := &box{t: t}
 	var trees []string
 	if testenv.CgroupV2.Probe() == nil {
 		trees = []string{"/sys/fs/cgroup"}
@@ -142,12 +173,19 @@ func newBox(t testing.TB, v1only bool, args ...string) *box {
 		}
 	}
 	for _, tree := range trees {
-		b.dirs = append(b.dirs, testenv.Cgroup(t, tree))
+		dirs = append(dirs, testenv.Cgroup(t, tree))
 	}
+	return dirs
+}
+
+// newBoxIn starts an init in given cgroups.
+func newBoxIn(t testing.TB, dirs []string, args ...string) *box {
+	t.Helper()
+	b := &box{t: t, dirs: dirs}
 	b.id = filepath.Base(b.dirs[0])
 	b.cmd = exec.Command("/proc/self/exe", append([]string{"init"}, args...)...)
 	b.cmd.Env = append(os.Environ(), childVar+"=1")
-	b.cmd.Stderr = os.Stderr
+	b.cmd.Stderr, b.cmd.Stdout = os.Stderr, &b.out
 	var err error
 	if b.release, err = b.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -164,12 +202,18 @@ func newBox(t testing.TB, v1only bool, args ...string) *box {
 	return b
 }
 
-// run lets the init go and waits until nobody is left.
+// run lets the init go and waits for its end.
 func (b *box) run() {
 	b.t.Helper()
 	if _, err := b.release.Write([]byte{1}); err != nil {
 		b.t.Fatal(err)
 	}
+	b.end()
+}
+
+// end waits until nobody is left.
+func (b *box) end() {
+	b.t.Helper()
 	var exit *exec.ExitError
 	if err := b.cmd.Wait(); err != nil && !errors.As(err, &exit) {
 		b.t.Fatal(err)
@@ -364,4 +408,126 @@ func sameAsKernel(t *testing.T, tr truth, r Receipt) {
 		t.Errorf("cpu: want the user's own above 0 and at most the raw %d, have %d", *r.CPURaw, used)
 	}
 	t.Logf("cpu raw %d own %d memory %d pids %v io %v task_write %d", *r.CPURaw, *r.CPUUser+*r.CPUSystem, *r.MemoryPeak, *r.PidsPeak, r.IO, *r.TaskWrite)
+}
+
+// TestNestedCgroupsCountForTheContainer makes cgroups below the container's,
+// as systemd in a container does, burns there, and removes them.
+func TestNestedCgroupsCountForTheContainer(t *testing.T) {
+	d := kernelDirs(t)
+	dirs := cgroups(t, false)
+	b := newBoxIn(t, dirs, append([]string{"nested", "60"}, dirs...)...)
+	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	tr := b.truth()
+	b.remove()
+	r, err := Close(d, Closing{ID: b.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameAsKernel(t, tr, r)
+	if *r.CPUUser+*r.CPUSystem < 40e6 {
+		t.Errorf("want the 60 ms burned below, have %d ns", *r.CPUUser+*r.CPUSystem)
+	}
+}
+
+// TestJoinersAreCounted has a process join the container's cgroups from
+// outside, as `podman exec` does, after which the container's own init ends.
+func TestJoinersAreCounted(t *testing.T) {
+	d := kernelDirs(t)
+	b := newBox(t, false, "hold")
+	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.release.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	for { // until it is the user's process
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(line, []byte("user\x00")) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	j := exec.Command("/proc/self/exe", append([]string{"joiner", "60"}, b.dirs...)...)
+	j.Env = append(os.Environ(), childVar+"=1")
+	j.Stderr = os.Stderr
+	if err := j.Run(); err != nil {
+		t.Fatal(err)
+	}
+	b.release.Close()
+	b.end()
+	tr := b.truth()
+	b.remove()
+	r, err := Close(d, Closing{ID: b.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameAsKernel(t, tr, r)
+	if *r.CPUUser+*r.CPUSystem < 40e6 {
+		t.Errorf("want the 60 ms that the joiner burned, have %d ns", *r.CPUUser+*r.CPUSystem)
+	}
+}
+
+// TestHundredShortContainers compares every figure of 100 lives of about 50 ms
+// with the truth, and prints the errors.
+func TestHundredShortContainers(t *testing.T) {
+	d := kernelDirs(t)
+	dir := t.TempDir()
+	n := 100
+	if testing.Short() {
+		n = 10
+	}
+	errs := map[string][]float64{}
+	for i := range n {
+		file := filepath.Join(dir, strconv.Itoa(i))
+		b := newBox(t, false, "work", file)
+		if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
+			t.Fatal(err)
+		}
+		b.run()
+		tr := b.truth()
+		b.remove()
+		r, err := Close(d, Closing{ID: b.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, err := strconv.ParseFloat(strings.TrimSpace(b.out.String()), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var written uint64
+		for _, io := range r.IO {
+			written += io.Write
+		}
+		for figure, e := range map[string]float64{
+			"cpu, the cgroup's own figure (us)": (float64(*r.CPURaw) - float64(tr.cpu)) / 1e3,
+			"memory, the kernel's mark (bytes)": float64(*r.MemoryPeak) - float64(tr.memory),
+			"disk, what was written (bytes)":    float64(written) - workBytes,
+			"own cpu, what it saw itself (us)":  (float64(*r.CPUUser+*r.CPUSystem) - seen) / 1e3,
+			"pids, the kernel's mark":           float64(*r.PidsPeak) - float64(tr.pids),
+		} {
+			errs[figure] = append(errs[figure], e)
+		}
+	}
+	t.Logf("%-36s %10s %10s %10s", "error of", "least", "median", "most")
+	for _, figure := range slices.Sorted(maps.Keys(errs)) {
+		e := errs[figure]
+		slices.Sort(e)
+		t.Logf("%-36s %10.1f %10.1f %10.1f", figure, e[0], e[len(e)/2], e[len(e)-1])
+		least, most := e[0], e[len(e)-1]
+		bound := map[byte]float64{'c': 1, 'm': 4096, 'd': 0, 'p': 0}
+		limit, ok := bound[figure[0]]
+		if ok && (least < -limit || most > limit) && !(figure[0] == 'p' && testenv.Kernel(6, 11).Probe() != nil) {
+			t.Errorf("%s: want at most %v, have %v to %v", figure, limit, least, most)
+		}
+	}
+	// What it saw itself has the runtime's init in it and not its own end: milliseconds either way.
+	if own := errs["own cpu, what it saw itself (us)"]; own[len(own)/2] < -10e3 || own[len(own)/2] > 10e3 {
+		t.Errorf("own cpu: median error %v us", own[len(own)/2])
+	}
 }
