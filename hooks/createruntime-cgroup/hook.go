@@ -243,8 +243,8 @@ func (k *container) lower(t cgroup.Target, plan []cgroup.Setting, notes []string
 	for _, n := range a.Notes {
 		k.Log.Warn("cannot be held", "section", "cgroup", "reason", n)
 	}
-	for _, c := range a.Changes {
-		if _, err := k.Policy.Act(mode, c.Decision(), k.Log); err != nil {
+	if len(a.Changes) > 0 {
+		if _, err := k.Policy.Act(mode, cgroup.Lowered(a.Changes), k.Log); err != nil {
 			return a, err
 		}
 	}

@@ -90,15 +90,24 @@ func NoParent(name string, place kcgroup.Place) policy.Decision {
 		Hint:   "start it as the tenant's: podman run $(bulkhead args " + name + ") …"}
 }
 
-// Decision says what a change is, for the log.
-func (c Change) Decision() policy.Decision {
-	return policy.Decision{Verdict: policy.Change, Section: "cgroup", Object: c.Key,
-		Reason: fmt.Sprintf("want at most %s, have %s", c.format(c.Want, defaultPeriod), c.format(c.Old, defaultPeriod))}
+// Lowered is the decision about ceilings that policy sets lower than the engine did: one line for the log.
+func Lowered(changes []Change) policy.Decision {
+	d := policy.Decision{Verdict: policy.Change, Section: "cgroup"}
+	for i, c := range changes {
+		sep := ", "
+		if i == 0 {
+			sep = ""
+		}
+		d.Object += sep + c.Key
+		d.Reason += fmt.Sprintf("%s%s: want at most %s, have %s", sep, c.Key, c.format(c.Want, defaultPeriod), c.format(c.Old, defaultPeriod))
+	}
+	return d
 }
 
 // Decisions says what Apply would change, or why it would fail, and changes nothing.
 func Decisions(t Target, plan []Setting) []policy.Decision {
 	var ds []policy.Decision
+	var changes []Change
 	for _, s := range plan {
 		dir, ok := t.Dir(s.Controller)
 		if !ok {
@@ -111,8 +120,11 @@ func Decisions(t Target, plan []Setting) []policy.Decision {
 		case err != nil:
 			ds = append(ds, policy.Decision{Verdict: policy.Refuse, Section: "cgroup", Object: s.Key, Reason: err.Error()})
 		case have > s.Want:
-			ds = append(ds, Change{s, dir, have}.Decision())
+			changes = append(changes, Change{s, dir, have})
 		}
+	}
+	if len(changes) > 0 {
+		ds = append(ds, Lowered(changes))
 	}
 	return ds
 }

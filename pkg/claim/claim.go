@@ -6,7 +6,6 @@ package claim
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Access is how a claim uses its thing.
@@ -55,7 +56,7 @@ func (c Claim) Alive() bool {
 
 // StartOf reads when a process started, in clock ticks since boot; ok is false where it is not there or a zombie.
 func StartOf(pid int) (start uint64, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := file.Read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, false
 	}
@@ -118,18 +119,18 @@ func (x *Index) Own(key Key, c Claim) error {
 
 // Conflicts looks without claiming.
 func (x *Index) Conflicts(key Key, conflict func(Claim) bool) ([]Claim, error) {
-	f, err := os.Open(x.path(key))
+	fd, err := file.Open(x.path(key), unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	if err := flock(f, unix.LOCK_SH); err != nil {
+	defer unix.Close(fd)
+	if err := file.Lock(fd, unix.LOCK_SH); err != nil {
 		return nil, err
 	}
-	have, err := read(f)
+	have, _, err := read(fd)
 	return slices.DeleteFunc(have, func(c Claim) bool { return !conflict(c) || !c.Alive() }), err
 }
 
@@ -169,7 +170,7 @@ func (x *Index) GC(dry bool) (int, error) {
 	return n, err
 }
 
-func (x *Index) path(key Key) string { return filepath.Join(x.dir, string(key)) }
+func (x *Index) path(key Key) string { return x.dir + "/" + string(key) }
 
 // change runs f on the claims of key under its lock and writes what it returns; nil leaves the file as it is, an
 // empty list removes it.
@@ -177,12 +178,12 @@ func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
 	if !valid(key) {
 		return fmt.Errorf("not a key: %q", key)
 	}
-	flags := os.O_RDWR | unix.O_NOFOLLOW
+	flags := unix.O_RDWR
 	if create {
-		flags |= os.O_CREATE
+		flags |= unix.O_CREAT
 	}
 	for {
-		file, err := os.OpenFile(x.path(key), flags, 0o600)
+		fd, err := file.Open(x.path(key), flags)
 		if errors.Is(err, fs.ErrNotExist) {
 			if !create {
 				return nil
@@ -195,8 +196,8 @@ func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
 		if err != nil {
 			return err
 		}
-		again, err := locked(file, f)
-		if cerr := file.Close(); err == nil {
+		again, err := locked(fd, x.path(key), f)
+		if cerr := unix.Close(fd); err == nil {
 			err = cerr
 		}
 		if !again {
@@ -206,29 +207,27 @@ func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
 }
 
 // locked does change's work; again says that the file was removed between open and lock.
-func locked(file *os.File, f func([]Claim) []Claim) (again bool, err error) {
-	if err := flock(file, unix.LOCK_EX); err != nil {
+func locked(fd int, path string, f func([]Claim) []Claim) (again bool, err error) {
+	if err := file.Lock(fd, unix.LOCK_EX); err != nil {
 		return false, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return false, err
 	}
 	if st.Nlink == 0 {
 		return true, nil
 	}
-	have, err := read(file)
+	have, size, err := read(fd)
 	if err != nil {
 		return false, err
 	}
 	want := f(slices.Clone(have))
 	switch {
-	case want == nil && len(have) == 0:
-		return false, os.Remove(file.Name())
+	case want == nil && len(have) == 0, want != nil && len(want) == 0:
+		return false, unix.Unlink(path)
 	case want == nil:
 		return false, nil
-	case len(want) == 0:
-		return false, os.Remove(file.Name())
 	}
 	var b strings.Builder
 	for _, c := range want {
@@ -236,36 +235,30 @@ func locked(file *os.File, f func([]Claim) []Claim) (again bool, err error) {
 	}
 	// The new text is written over the old and then cut: killed between the two, whole lines of the old
 	// remain at the end, or one torn line that is passed over.
-	if _, err := file.WriteAt([]byte(b.String()), 0); err != nil {
+	if _, err := unix.Pwrite(fd, []byte(b.String()), 0); err != nil {
 		return false, err
 	}
-	return false, file.Truncate(int64(b.Len()))
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
+	if b.Len() >= size {
+		return false, nil
 	}
+	return false, unix.Ftruncate(fd, int64(b.Len()))
 }
 
 func valid(k Key) bool {
 	return k != "" && len(k) <= 200 && k[0] != '.' && !strings.ContainsAny(string(k), "/\x00")
 }
 
-func read(f *os.File) ([]Claim, error) {
-	b, err := io.ReadAll(f)
+func read(fd int) (list []Claim, size int, err error) {
+	b, err := file.ReadFD(fd, 1<<20)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var list []Claim
 	for line := range strings.Lines(string(b)) {
 		if c, ok := parse(line); ok {
 			list = append(list, c)
 		}
 	}
-	return list, nil
+	return list, len(b), nil
 }
 
 func (c Claim) line() string {

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/cgroup"
 	"github.com/bulkhead-containers/bulkhead/pkg/claim"
 	"github.com/bulkhead-containers/bulkhead/pkg/device"
@@ -49,7 +51,7 @@ func Dir(run string) string { return filepath.Join(run, "confined") }
 // Pins is where the device object of a bpffs is pinned.
 func Pins(bpffs string) string { return filepath.Join(bpffs, "device") }
 
-func file(run, id string) (string, error) {
+func stateFile(run, id string) (string, error) {
 	if id == "" || id[0] == '.' || strings.ContainsAny(id, "/\x00") {
 		return "", fmt.Errorf("state of container %.80q: not an id", id)
 	}
@@ -59,7 +61,7 @@ func file(run, id string) (string, error) {
 // Write records the state, atomically.
 func Write(run string, s State) error {
 	s.V = version
-	name, err := file(run, s.ID)
+	name, err := stateFile(run, s.ID)
 	if err != nil {
 		return err
 	}
@@ -68,14 +70,14 @@ func Write(run string, s State) error {
 		return err
 	}
 	tmp := filepath.Join(Dir(run), "."+s.ID) // one hook at a time has this container
-	err = os.WriteFile(tmp, b, 0o600)
+	err = file.Write(tmp, b, unix.O_CREAT|unix.O_TRUNC)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(Dir(run), 0o700); err == nil {
-			err = os.WriteFile(tmp, b, 0o600)
+			err = file.Write(tmp, b, unix.O_CREAT|unix.O_TRUNC)
 		}
 	}
 	if err == nil {
-		err = os.Rename(tmp, name)
+		err = unix.Rename(tmp, name)
 	}
 	if err != nil {
 		return fmt.Errorf("record what confines %s: %w", s.ID, err)
@@ -85,11 +87,11 @@ func Write(run string, s State) error {
 
 // Read gives the state of a container; ok is false where there is none.
 func Read(run, id string) (s State, ok bool, err error) {
-	name, err := file(run, id)
+	name, err := stateFile(run, id)
 	if err != nil {
 		return s, false, err
 	}
-	b, err := os.ReadFile(name)
+	b, err := file.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, false, nil
 	}
@@ -134,7 +136,7 @@ func Release(d Dirs, id string) error {
 	if err != nil {
 		return err
 	}
-	name, err := file(d.Run, id)
+	name, err := stateFile(d.Run, id)
 	if err != nil {
 		return err
 	}

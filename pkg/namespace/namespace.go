@@ -5,7 +5,6 @@ package namespace
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,25 +58,28 @@ type Seen struct {
 	Host   bool
 }
 
-// Look finds the container's namespaces by its process: what config.json says is not what counts.
+// Look finds the container's namespaces by its process. One that config.json has the runtime make is the container's own;
+// for any other what config.json says is not what counts. User and cgroup namespaces that it does not list are the host's.
 func Look(pid int, listed []specs.LinuxNamespace) ([]Seen, error) {
 	var out []Seen
 	for _, p := range procNames {
-		ino, err := nsInode(strconv.Itoa(pid), p.file)
-		if errors.Is(err, fs.ErrNotExist) && p.file == "cgroup" {
-			continue // a kernel without them
+		i := slices.IndexFunc(listed, func(l specs.LinuxNamespace) bool { return l.Type == p.typ })
+		if i < 0 && !p.host {
+			continue
 		}
+		ino, err := nsInode(strconv.Itoa(pid), p.file)
 		if err != nil {
 			return nil, fmt.Errorf("find %s namespace of process %d: %w", p.typ, pid, err)
 		}
 		s := Seen{Type: p.typ, Inode: ino}
-		for _, who := range []string{"self", "1"} {
-			if host, err := nsInode(who, p.file); err == nil && host == ino {
-				s.Host = true
+		if i < 0 || listed[i].Path != "" {
+			for _, who := range []string{"self", "1"} {
+				if host, err := nsInode(who, p.file); err == nil && host == ino {
+					s.Host = true
+				}
 			}
+			s.Joined = !s.Host
 		}
-		i := slices.IndexFunc(listed, func(l specs.LinuxNamespace) bool { return l.Type == p.typ })
-		s.Joined = !s.Host && (i < 0 || listed[i].Path != "")
 		out = append(out, s)
 	}
 	return out, nil

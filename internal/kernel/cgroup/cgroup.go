@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // DefaultRoot is where every distribution mounts the hierarchies.
@@ -60,7 +62,7 @@ type Place struct {
 // Of reads /proc/PID/cgroup.
 func (t Tree) Of(pid int) (Place, error) {
 	name := "/proc/" + strconv.Itoa(pid) + "/cgroup"
-	b, err := os.ReadFile(name)
+	b, err := file.Read(name)
 	if err != nil {
 		return Place{}, fmt.Errorf("find cgroups of process %d: %w", pid, err)
 	}
@@ -133,23 +135,15 @@ func ID(dir string) (uint64, error) {
 }
 
 // Read reads one file of a cgroup without its newline.
-func Read(dir, file string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, file))
+func Read(dir, name string) (string, error) {
+	b, err := file.Read(dir + "/" + name)
 	return string(bytes.TrimSuffix(b, []byte("\n"))), err
 }
 
 // Write writes one file of a cgroup in one write(2), as cgroupfs wants it. It never creates a file.
-func Write(dir, file, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("write %q to %s: %w", value, filepath.Join(dir, file), underlying(err))
+func Write(dir, name, value string) error {
+	if err := file.Write(dir+"/"+name, []byte(value), 0); err != nil {
+		return fmt.Errorf("write %q to %s/%s: %w", value, dir, name, underlying(err))
 	}
 	return nil
 }
