@@ -17,7 +17,6 @@ setup_file() {
 }
 teardown_file() {
 	podman rm -fa -t 0 >/dev/null 2>&1 || true
-	find /sys/fs/cgroup -depth -type d -path '*/bulkhead-test/bulkhead-*' -exec rmdir {} + 2>/dev/null || true # podman's parents stay
 	sandbox_close
 }
 teardown() { podman rm -fa -t 0 >/dev/null 2>&1 || true; }
@@ -27,7 +26,7 @@ parent() {
 	if [ "$CGROUP_MANAGER" = systemd ]; then
 		echo "bulkhead-$1.slice"
 	elif has hybrid; then
-		echo "/bulkhead-test/bulkhead-$1"
+		echo "$SANDBOX_CGROUP/bulkhead-$1"
 	else
 		echo "/bulkhead-$1"
 	fi

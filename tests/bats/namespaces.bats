@@ -8,7 +8,6 @@ load helpers
 setup_file() { sandbox_open; }
 teardown_file() {
 	podman rm -fa -t 0 >/dev/null 2>&1 || true
-	find /sys/fs/cgroup -depth -type d -path '*/bulkhead-test/bulkhead-*' -exec rmdir {} + 2>/dev/null || true
 	sandbox_close
 }
 setup() {
@@ -25,7 +24,7 @@ of() {
 	if [ "$CGROUP_MANAGER" = systemd ]; then
 		echo "--cgroup-parent bulkhead-$1.slice"
 	elif has hybrid; then
-		echo "--cgroup-parent /bulkhead-test/bulkhead-$1"
+		echo "--cgroup-parent $SANDBOX_CGROUP/bulkhead-$1"
 	else
 		echo "--cgroup-parent /bulkhead-$1"
 	fi

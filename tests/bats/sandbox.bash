@@ -161,7 +161,7 @@ policy() {
 	mkdir -p "${POLICY%/*}"
 	{
 		printf 'version = 1\n'
-		! has hybrid || printf 'state.cgroup2 = "/sys/fs/cgroup/unified/bulkhead-test"\n' # not the host's own root
+		! has hybrid || printf 'state.cgroup2 = "/sys/fs/cgroup/unified%s"\n' "$SANDBOX_CGROUP" # not the host's own root
 		cat
 	} >"$POLICY.new"
 	mv "$POLICY.new" "$POLICY"

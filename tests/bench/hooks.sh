@@ -46,3 +46,8 @@ bulkhead setup --quiet
 echo
 echo "hooks, each receipt synced to $(stat -f -c %T "$lib") (durable = true):"
 "$bin/test/hooks" "${opts[@]}" $SANDBOX/bench.json "${programs[@]}"
+sandbox_close
+trap 'rm -rf "$lib"' EXIT
+echo
+unset BULKHEAD_PRIVATE
+"$top/tests/bench/set.sh"
