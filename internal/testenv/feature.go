@@ -93,7 +93,7 @@ func ByName(name string) (Feature, error) {
 		}
 	}
 	for _, f := range plain() {
-		if strings.ToLower(f.Name) == strings.ToLower(name) {
+		if strings.EqualFold(f.Name, name) {
 			return f, nil
 		}
 	}

@@ -44,7 +44,7 @@ type call struct {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: cni add|check|del CONFLIST NETNS ID [IFNAME] [KEY=VALUE]... | cni gc CONFLIST [ID/IFNAME]...")
+		return errors.New("usage: cni add|check|del CONFLIST NETNS ID [IFNAME] [KEY=VALUE]... or cni gc CONFLIST [ID/IFNAME]..., as the comment on top says")
 	}
 	c := call{verb: strings.ToUpper(args[0]), iface: "eth0"}
 	b, err := os.ReadFile(args[1])

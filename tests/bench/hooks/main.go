@@ -43,7 +43,7 @@ func main() {
 
 func run(empty, policy, prepare string, n int, inits bool, args []string) error {
 	if len(args) < 2 || n < 1 {
-		return errors.New("usage: hooks -empty PATH -policy FILE [-n N] STATE-FILE NAME=PROGRAM[=STDIN]...")
+		return errors.New("usage: hooks -empty PATH -policy FILE [-n N] STATE-FILE NAME=PROGRAM[=STDIN]")
 	}
 	state, err := os.ReadFile(args[0])
 	if err != nil {
