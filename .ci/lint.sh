@@ -10,7 +10,7 @@ sources() { git ls-files --cached --others --exclude-standard "$@" | while read 
 
 files=$(sources '*.go')
 # shellcheck disable=SC2086 # a list of words
-unformatted=$("$(dirname "$("$GO" env GOROOT)/bin/x")/gofmt" -l $files)
+unformatted=$("$("$GO" env GOROOT)/bin/gofmt" -l $files)
 if [ -n "$unformatted" ]; then
 	echo "gofmt: not formatted:"
 	echo "$unformatted"
