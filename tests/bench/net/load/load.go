@@ -3,6 +3,7 @@
 package load
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -215,39 +216,44 @@ func (t Times) At(q float64) time.Duration {
 	return t[min(int(q*float64(len(t))), len(t)-1)]
 }
 
-// Ping sends n datagrams of 64 bytes, one each interval, and gives the round trips of those that came back and how
-// many did not within a second.
+// Ping sends n datagrams of 64 bytes, one each interval whether or not the last has come back, and gives the round trips
+// of those that came back and how many did not within three seconds of the last.
 func Ping(fd int, addr string, n int, interval time.Duration) (ts Times, lost int, err error) {
 	var c net.Conn
 	if err := In(fd, func() (err error) { c, err = net.Dial("udp", addr); return }); err != nil {
 		return nil, 0, err
 	}
 	defer c.Close()
-	buf := make([]byte, 64)
+	sent := make([]atomic.Int64, n)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		in := make([]byte, 64)
+		for len(ts) < n {
+			if _, err := c.Read(in); err != nil {
+				return
+			}
+			if i := int(binary.BigEndian.Uint32(in)); i < n {
+				if at := sent[i].Swap(0); at != 0 {
+					ts = append(ts, time.Duration(time.Now().UnixNano()-at))
+				}
+			}
+		}
+	}()
+	start := time.Now()
 	for i := range n {
-		buf[0], buf[1] = byte(i), byte(i>>8)
-		start := time.Now()
+		buf := make([]byte, 64)
+		binary.BigEndian.PutUint32(buf, uint32(i))
+		sent[i].Store(time.Now().UnixNano())
 		if _, err := c.Write(buf); err != nil {
 			return nil, 0, err
 		}
-		in := make([]byte, 64)
-		_ = c.SetReadDeadline(start.Add(time.Second))
-		for {
-			if _, err := c.Read(in); err != nil {
-				lost++
-				break
-			}
-			if in[0] == buf[0] && in[1] == buf[1] {
-				ts = append(ts, time.Since(start))
-				break
-			}
-		}
-		if d := interval - time.Since(start); d > 0 {
-			time.Sleep(d)
-		}
+		time.Sleep(time.Until(start.Add(time.Duration(i+1) * interval)))
 	}
+	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	<-done
 	slices.Sort(ts)
-	return ts, lost, nil
+	return ts, n - len(ts), nil
 }
 
 // Requests makes TCP requests of 64 bytes on one connection, each when the last was answered, for a time.
