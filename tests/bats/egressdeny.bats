@@ -30,6 +30,7 @@ rules() {
 serve() { start "$1" -- httpd -f -h /www -p 80; }
 
 # reach FROM ADDRESS [PORT]: fetch a page.
+fetch() { printf 'GET / HTTP/1.0\r\n\r\n' | timeout 2 busybox nc -w 1 "$1" "${2:-80}" 2>/dev/null | grep -q hello; } # from the host
 reach() { inside "$1" sh -c "printf \"GET / HTTP/1.0\\r\\n\\r\\n\" | timeout 2 nc -w 1 $2 ${3:-80}" 2>/dev/null | grep -q hello; }
 blocked() { ! reach "$@" || fail "$1 reached $2"; }
 
@@ -44,8 +45,6 @@ blocked() { ! reach "$@" || fail "$1 reached $2"; }
 	blocked lone "$(ip_of blue-1)"
 	blocked lone "$(ip_of other)"
 	blocked blue-1 "$(ip_of lone)"
-	inside blue-1 ping -c 1 -W 2 "$(ip_of blue-2)"
-	run ! inside blue-1 ping -c 1 -W 1 "$(ip_of red-1)"
 }
 
 @test "audit: the other tenant is reached, and it is counted what would have been dropped" {
@@ -60,10 +59,10 @@ blocked() { ! reach "$@" || fail "$1 reached $2"; }
 @test "the host may connect to its containers, they not to it" {
 	requires root netns podman podmancni bpf
 	serve blue-1
-	busybox wget -q -O - -T 2 "http://$(ip_of blue-1)/" >/dev/null
+	fetch "$(ip_of blue-1)"
 	busybox httpd -f -p 8099 -h $SANDBOX/rootfs/www 3>&- &
 	local server=$!
-	eventually busybox wget -q -O - http://127.0.0.1:8099/
+	eventually fetch 127.0.0.1 8099
 	blocked blue-1 10.89.64.1 8099
 	kill $server
 }
