@@ -75,7 +75,7 @@ func (f Finding) Attributed() bool { return f.Container.ID != "" }
 // helpers are programs of engines that live in a container's namespaces or cgroup by design.
 var helpers = []string{"conmon", "conmonrs", "pasta", "pasta.avx2", "slirp4netns", "rootlessport", "rootlesskit", "dhcp", "netavark",
 	"aardvark-dns", "dnsmasq", "catatonit", "fuse-overlayfs", "crun", "runc", "bulkhead-runtime", "podman", "crio", "containerd-shim-runc-v2",
-	"fuidshift", "nsenter"}
+	"fuidshift"}
 
 // helper says whether p is one: by its program, which must be the host's own and not run within a container's files,
 // not by the name it gives itself.
@@ -184,7 +184,7 @@ func (s Snapshot) judgeLive(c Container, init Process, byPid map[int]Process, cl
 		switch {
 		case in < of && len(ours) > 0:
 			f := Finding{Process: p, Container: c, What: OutsideCgroup, Helper: s.helper(p),
-				Why: fmt.Sprintf("in the container's namespaces (%s), but in cgroup %s", strings.Join(ours, ", "), elsewhere)}
+				Why: fmt.Sprintf("in the container's namespaces (%s), but in cgroup %q", strings.Join(ours, ", "), elsewhere)}
 			if !f.Helper {
 				if by := s.entered(p, init, byPid); by != "" {
 					f.Helper, f.Why = true, f.Why+"; "+by
@@ -232,11 +232,13 @@ func (s Snapshot) hostOnly(p, init Process) (host []string) {
 // container's PID namespace ends at a process of the host without passing the container's init. What escaped
 // from inside has the init above it: orphans of a PID namespace become its init's children.
 func (s Snapshot) entered(p, init Process, byPid map[int]Process) string {
-	if p.NS["pid"] != init.NS["pid"] || init.NS["pid"] == s.Host["pid"] {
-		// Only some namespaces are shared; a process of the host that looks in.
-		if p.NS["pid"] == s.Host["pid"] && p.NS["mnt"] == s.Host["mnt"] && p.Trusted {
-			return "a program of the host that entered"
-		}
+	if init.NS["pid"] == s.Host["pid"] {
+		return "" // with the host's PID namespace nothing tells who came from where
+	}
+	if p.NS["pid"] == s.Host["pid"] {
+		return "entered from the host: nobody gets out of a PID namespace"
+	}
+	if p.NS["pid"] != init.NS["pid"] {
 		return ""
 	}
 	for range len(byPid) {
@@ -251,7 +253,7 @@ func (s Snapshot) entered(p, init Process, byPid map[int]Process) string {
 			if s.helper(parent) {
 				return "" // an engine's exec, which began in the container's cgroup
 			}
-			return fmt.Sprintf("entered from the host by %s (pid %d)", parent.Comm, parent.Pid)
+			return fmt.Sprintf("entered from the host by %q (pid %d)", parent.Comm, parent.Pid)
 		}
 		p = parent
 	}
@@ -342,12 +344,12 @@ func disguised(p Process) string {
 		return ""
 	}
 	arg0, _, _ := strings.Cut(p.Args, " ")
-	if len(arg0) > 1 && arg0[0] == '[' && strings.HasSuffix(strings.TrimSpace(p.Args), "]") {
-		return fmt.Sprintf("calls itself %s, but is a user's program (%s)", p.Args, p.Exe)
+	if len(arg0) > 1 && arg0[0] == '[' && (strings.HasSuffix(arg0, "]") || strings.HasSuffix(p.Args, "]")) {
+		return fmt.Sprintf("calls itself %q, but is a user's program (%q)", p.Args, p.Exe)
 	}
 	for _, k := range kernelNames {
 		if strings.HasPrefix(p.Comm, k) {
-			return fmt.Sprintf("is named %s, but is a user's program (%s)", p.Comm, p.Exe)
+			return fmt.Sprintf("is named %q, but is a user's program (%q)", p.Comm, p.Exe)
 		}
 	}
 	return ""

@@ -22,12 +22,16 @@ var namespaceTypes = []string{"pid", "net", "mnt", "ipc", "uts", "user", "cgroup
 
 const pfKthread = 0x00200000 // linux/sched.h
 
-// Take reads all processes of the host and matches the records to them. It must run as root in the host's own
-// namespaces; processes that end while it looks are left out.
+// Take reads all processes of the host and matches the records to them. It must run as root in the host's own PID
+// namespace; processes that end while it looks are left out.
 func Take(records []tenant.Record) (Snapshot, error) {
 	var s Snapshot
 	var err error
-	if s.Host, err = namespaces("/proc/1"); err != nil {
+	// Where process 1 may do more than this one it cannot be looked at; then the host is where this one is.
+	if s.Host, err = namespaces("/proc/1"); errors.Is(err, fs.ErrPermission) {
+		s.Host, err = namespaces("/proc/self")
+	}
+	if err != nil {
 		return s, fmt.Errorf("read the host's namespaces: %w", err)
 	}
 	dirs, err := os.ReadDir("/proc")
@@ -173,7 +177,8 @@ func Read(pid int) (Process, error) {
 	if p.Zombie || p.Kernel {
 		return p, nil
 	}
-	if p.NS, err = namespaces(dir); err != nil {
+	// A process with more rights than this one cannot be looked at, and is no container's.
+	if p.NS, err = namespaces(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return p, err
 	}
 	if p.Exe, err = os.Readlink(dir + "/exe"); err == nil {

@@ -1,0 +1,175 @@
+#!/usr/bin/env bats
+# Rogues are made for real, found, and killed without touching what is not theirs.
+
+load helpers
+load harden
+
+setup_file() {
+	sandbox_open
+	mkdir -p $SANDBOX/nohooks
+	policy </dev/null
+}
+teardown_file() { sandbox_close; }
+
+# pid_of NAME [COMM]: the host's pid of a container's first process, or of a child of it.
+pid_of() {
+	local init
+	init=$(podman inspect -f '{{.State.Pid}}' "$1")
+	if [ $# -eq 1 ]; then echo "$init"; else pgrep -P "$init" -x "$2" | head -1; fi
+}
+
+# enter PID FROM: puts a process into all cgroups of another.
+enter() {
+	local hierarchy controllers path
+	while IFS=: read -r hierarchy controllers path; do
+		case $controllers in
+		'') dir=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/self/mounts) ;;
+		*) dir=$(awk -v c="$controllers" '$3 == "cgroup" && index("," $4 ",", "," c ",") {print $2; exit}' /proc/self/mounts) ;;
+		esac
+		[ -z "$dir" ] || echo "$1" >"$dir$path/cgroup.procs"
+	done <"/proc/$2/cgroup"
+}
+
+gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+
+@test "a quiet host has none; engines' helpers are not rogues" {
+	requires root podman
+	id=$(start quiet)
+	run bulkhead rogues
+	[ "$status" -eq 0 ] || fail "$output"
+	[ -z "$output" ]
+	podman rm -f -t 0 "$id"
+}
+
+@test "out of its cgroup: found, killed; its container lives on" {
+	requires root podman
+	id=$(start blue --network none -- sh -c 'sleep 998 & sleep 999')
+	eventually pid_of blue sleep
+	victim=$(pid_of blue sleep)
+	enter "$victim" $$
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "$victim" '"sleep"' "outside its cgroup" "pid, mnt"
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	contains "$output" killed
+	eventually gone "$victim"
+	[ "$(podman inspect -f '{{.State.Running}}' blue)" = true ]
+	run bulkhead rogues
+	[ "$status" -eq 0 ] || fail "$output"
+	podman rm -f -t 0 "$id"
+}
+
+@test "frozen in place of killed, to be looked at" {
+	requires root podman
+	id=$(start frozen --network none -- sh -c 'sleep 998 & sleep 999')
+	eventually pid_of frozen sleep
+	victim=$(pid_of frozen sleep)
+	enter "$victim" $$
+	run bulkhead rogues --freeze
+	[ "$status" -eq 1 ]
+	contains "$output" frozen
+	grep -q '^State:.T' "/proc/$victim/status"
+	podman rm -f -t 0 "$id"
+}
+
+@test "in the cgroup, but in the host's namespaces" {
+	requires root podman
+	id=$(start red --network none)
+	sleep 997 &
+	alien=$!
+	enter $alien "$(pid_of red)"
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "$alien" "outside its namespaces" "in the host's namespaces: "
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	eventually gone $alien
+	podman rm -f -t 0 "$id"
+}
+
+@test "an admin's nsenter is shown as what it is and left alone" {
+	requires root podman
+	id=$(start visited --network none)
+	nsenter -t "$(pid_of visited)" -m -p -n -i -u sleep 996 &
+	visit=$!
+	eventually pgrep -x -f 'sleep 996'
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	[ -z "$output" ] || fail "$output"
+	run bulkhead rogues --helpers
+	contains "$output" "entered from the host" "left alone"
+	pgrep -x -f 'sleep 996'
+	kill $(pgrep -x -f 'sleep 996') $visit 2>/dev/null || true
+	podman rm -f -t 0 "$id"
+}
+
+@test "an exec with more rights than its container is less confined" {
+	requires root podman
+	id=$(start strong --network none)
+	podman exec -d --privileged strong sleep 995
+	eventually pgrep -x -f 'sleep 995'
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "less confined" CAP_SYS_ADMIN "${id:0:12}"
+	run bulkhead verify "$id"
+	[ "$status" -eq 1 ]
+	contains "$output" "added to the container" CAP_SYS_ADMIN
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	run bulkhead verify "$id"
+	[ "$status" -eq 0 ] || fail "$output"
+	contains "$output" "system calls" "holds"
+	lacks "$output" "does not hold"
+	podman rm -f -t 0 "$id"
+}
+
+@test "what keeps the network of a container that has ended" {
+	requires root podman
+	id=$(start ended --network none)
+	init=$(pid_of ended)
+	nsenter -t "$init" -n sleep 994 &
+	keeper=$!
+	eventually pgrep -x -f 'sleep 994'
+	# Without conmon nobody runs poststop: the record stays.
+	cp "/run/bulkhead/containers/$id.json" $SANDBOX/record.json
+	podman rm -f -t 0 "$id"
+	cp $SANDBOX/record.json "/run/bulkhead/containers/$id.json"
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "$keeper" "holds the network"
+	run bulkhead rogues --kill
+	eventually gone $keeper
+	rm -f "/run/bulkhead/containers/$id.json"
+}
+
+@test "a process that dresses up as a kernel thread; one that nobody owns is shown and not killed" {
+	requires root podman
+	# shellcheck disable=SC2016
+	id=$(start masked --network none -- sh -c 'sh -c "printf kworker/u8:1 >/proc/\$\$/comm; while :; do sleep 1; done" & wait')
+	eventually grep -qsx kworker/u8:1 /proc/[0-9]*/comm
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" '"kworker/u8:1"' "looks like a kernel thread" "${id:0:12}"
+	(exec -a '[kthreadx]' sleep 993) &
+	alien=$!
+	run bulkhead rogues --kill
+	[ "$status" -eq 1 ]
+	contains "$output" "no container known" killed
+	[ -d "/proc/$alien" ]
+	kill $alien
+	podman rm -f -t 0 "$id"
+}
+
+@test "JSON and a textfile for Prometheus" {
+	requires root podman
+	id=$(start counted --network none -- sh -c 'sleep 998 & sleep 999')
+	eventually pid_of counted sleep
+	enter "$(pid_of counted sleep)" $$
+	run bulkhead rogues --json --textfile $SANDBOX/rogues.prom
+	[ "$(jq -r .what <<<"$output")" = "outside its cgroup" ] || fail "$output"
+	[ "$(jq -r .container <<<"$output")" = "$id" ]
+	grep -qx 'bulkhead_rogue_processes 1' $SANDBOX/rogues.prom
+	podman rm -f -t 0 "$id"
+	bulkhead rogues --kill || true
+}
