@@ -125,8 +125,10 @@ func branch(w Want, l Limit, total policy.BitsPerSecond) *Branch {
 // bytesIn is what a rate moves in a number of microseconds.
 func bytesIn(r policy.BitsPerSecond, us uint64) uint64 { return uint64(r) / 8 * us / 1_000_000 }
 
+// burstOf is what may pass at once: enough to make up for a sender that the host's scheduler held up, too little to see in
+// a second.
 func burstOf(mtu uint32, r policy.BitsPerSecond) uint64 {
-	return max(2*uint64(mtu+headers), bytesIn(r, 1_000))
+	return max(2*uint64(mtu+headers), bytesIn(r, 3_000))
 }
 
 // bulkQueue bounds the bulk leaf in time: a stream fills whatever it is given. What is shorter costs goodput,
