@@ -16,13 +16,13 @@ import (
 
 // cacheVersion is raised when the same files come to mean something else
 // without a change of types or defaults.
-const cacheVersion = 1
+const cacheVersion = 2
 
 const cacheMagic = "bulkhead policy cache\n"
 
 // cacheLayout is fingerprint()'s value for this source; a test says what to
 // write here after a change of types or defaults.
-const cacheLayout uint64 = 0xfb0f39db06f4
+const cacheLayout uint64 = 0xc302da1b06f4
 
 // stamp tells one version of a file or directory from another; zeros but for
 // the path say that it is not there.
@@ -51,18 +51,49 @@ const (
 // a hook wants one of perhaps a thousand.
 type tenantIndex struct{ b []byte }
 
-func (x *tenantIndex) get(tenant string) (Effective, bool) {
+func (x *tenantIndex) get(tenant string) (e Effective, ok bool) {
 	r := reader{b: x.b}
 	for len(r.b) > 0 {
 		name, body := r.bytes(), r.bytes()
-		if r.err == nil && string(name) == tenant {
-			var e Effective
-			r = reader{b: body}
-			r.decode(reflect.ValueOf(&e).Elem())
-			return e, r.err == nil
+		switch {
+		case r.err != nil:
+			return Effective{}, false
+		case string(name) == indexRest && overlay(&e, body) != nil:
+			return Effective{}, false
+		case string(name) == tenant:
+			return e, overlay(&e, body) == nil
 		}
 	}
-	return Effective{}, false
+	return e, false
+}
+
+// delta is the sections of e that are not as base has them, each behind its
+// number: a thousand tenants have little of their own.
+func delta(base, e *Effective) []byte {
+	var out []byte
+	was, is := reflect.ValueOf(base).Elem(), reflect.ValueOf(e).Elem()
+	for i := range is.NumField() {
+		if b := encode(nil, is.Field(i)); !bytes.Equal(b, encode(nil, was.Field(i))) {
+			out = append(append(out, byte(i)), b...)
+		}
+	}
+	return out
+}
+
+// overlay puts a delta over what e has.
+func overlay(e *Effective, b []byte) error {
+	v := reflect.ValueOf(e).Elem()
+	r := reader{b: b}
+	for len(r.b) > 0 && r.err == nil {
+		i := int(r.b[0])
+		r.b = r.b[1:]
+		if i >= v.NumField() {
+			return errCodec
+		}
+		v.Field(i).SetZero()
+		r.decode(v.Field(i))
+	}
+	return r.err
 }
 
 func (x *tenantIndex) names() []string {
@@ -109,14 +140,14 @@ func header(stamps []stamp) []byte {
 func (p *Policy) pack(stamps []stamp) []byte {
 	body := encode(nil, reflect.ValueOf(p).Elem())
 	var index []byte
-	add := func(name string, e Effective) {
+	add := func(name string, base, e Effective) {
 		index = encode(index, reflect.ValueOf(name))
-		index = encode(index, reflect.ValueOf(string(encode(nil, reflect.ValueOf(&e).Elem()))))
+		index = encode(index, reflect.ValueOf(string(delta(&base, &e))))
 	}
-	add(indexAlone, p.alone)
-	add(indexRest, p.rest)
+	add(indexRest, Effective{}, p.rest) // first: the others lie over it
+	add(indexAlone, p.rest, p.alone)
 	for _, name := range p.Tenants() {
-		add(name, p.tenants[name])
+		add(name, p.rest, p.tenants[name])
 	}
 	body = append(binary.AppendUvarint(body, uint64(len(index))), index...)
 	out := binary.AppendUvarint(header(stamps), uint64(crc32.ChecksumIEEE(body)))

@@ -259,6 +259,34 @@ func BenchmarkLoadCached(b *testing.B) {
 	}
 }
 
+// A thousand tenants, of which a hook wants one.
+func BenchmarkLoadThousand(b *testing.B) {
+	dir := b.TempDir()
+	text := "version = 1\n[state]\nrun = \"" + dir + "/run\"\n"
+	for i := range 1000 {
+		text += fmt.Sprintf("[tenant.t%d.network]\negress = \"%dMbit\"\n", i, i+1)
+	}
+	config := filepath.Join(dir, "policy.toml")
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("parsed", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := Compile(config); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("cached", func(b *testing.B) {
+		for b.Loop() {
+			p, ok := fromCache(b, config)
+			if e := p.For("t999"); !ok || e.Network.Egress != 1e9 {
+				b.Fatal(ok, e.Network.Egress)
+			}
+		}
+	})
+}
+
 func BenchmarkParse(b *testing.B) {
 	config, _ := cached(b)
 	for b.Loop() {

@@ -99,12 +99,30 @@ func decode(file string, data []byte, needVersion bool) ([]entry, error) {
 // lines finds the line of each key and table, by the path of names joined by NUL.
 func lines(data []byte) map[string]int {
 	out := map[string]int{}
+	var ends []int // of lines
+	for i, c := range data {
+		if c == '\n' {
+			ends = append(ends, i)
+		}
+	}
 	var p unstable.Parser
 	p.Reset(data)
+	note := func(prefix []string, it unstable.Iterator) []string {
+		path := slices.Clone(prefix)
+		for it.Next() {
+			path = append(path, string(it.Node().Data))
+			joined := strings.Join(path, "\x00")
+			if _, ok := out[joined]; !ok {
+				before, _ := slices.BinarySearch(ends, int(it.Node().Raw.Offset))
+				out[joined] = before + 1
+			}
+		}
+		return path
+	}
 	var table []string
 	var keyValue func(prefix []string, n *unstable.Node)
 	keyValue = func(prefix []string, n *unstable.Node) {
-		path := note(&p, out, prefix, n.Key())
+		path := note(prefix, n.Key())
 		if v := n.Value(); v.Kind == unstable.InlineTable {
 			for it := v.Children(); it.Next(); {
 				keyValue(path, it.Node())
@@ -114,24 +132,12 @@ func lines(data []byte) map[string]int {
 	for p.NextExpression() {
 		switch n := p.Expression(); n.Kind {
 		case unstable.Table, unstable.ArrayTable:
-			table = note(&p, out, nil, n.Key())
+			table = note(nil, n.Key())
 		case unstable.KeyValue:
 			keyValue(table, n)
 		}
 	}
 	return out
-}
-
-func note(p *unstable.Parser, out map[string]int, prefix []string, it unstable.Iterator) []string {
-	path := slices.Clone(prefix)
-	for it.Next() {
-		path = append(path, string(it.Node().Data))
-		joined := strings.Join(path, "\x00")
-		if _, ok := out[joined]; !ok {
-			out[joined] = p.Shape(it.Node().Raw).Start.Line
-		}
-	}
-	return path
 }
 
 type decoder struct {

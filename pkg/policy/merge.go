@@ -60,12 +60,13 @@ func alone(e Effective) Effective {
 type layers struct {
 	scopes map[string]map[string]entry // by scope, by names joined by NUL
 	limits map[string]entry            // [mandatory], by key
+	keys   map[string]key
 }
 
 // merge lays files over each other: the later wins key by key, of [mandatory]
 // the strictest.
 func merge(files [][]entry) *layers {
-	l := &layers{scopes: map[string]map[string]entry{hostScope: {}}, limits: map[string]entry{}}
+	l := &layers{scopes: map[string]map[string]entry{hostScope: {}}, limits: map[string]entry{}, keys: keys()}
 	for _, file := range files {
 		var mandatory []entry
 		for _, e := range file {
@@ -106,13 +107,12 @@ func (l *layers) limit(file []entry) {
 			lines[en.key] = en
 		}
 	}
-	known := keys()
 	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		en := lines[key]
 		en.names = en.names[:min(2, len(en.names))]
 		en.value = at(root(p, e, en.names[0]), en.names).Interface()
 		if old, ok := l.limits[key]; ok {
-			stricter := known[key].bound(old.value, en.value)
+			stricter := l.keys[key].bound(old.value, en.value)
 			if reflect.DeepEqual(stricter, old.value) {
 				en = old
 			}
@@ -150,7 +150,7 @@ func (l *layers) build() (*Policy, error) {
 	for key, limit := range l.limits {
 		if _, ok := field(effectiveType, limit.names[0]); !ok && !strings.HasSuffix(key, "mode") {
 			v := at(pv, limit.names)
-			v.Set(reflect.ValueOf(keys()[key].bound(v.Interface(), limit.value)))
+			v.Set(reflect.ValueOf(l.keys[key].bound(v.Interface(), limit.value)))
 		}
 	}
 	var err error
@@ -185,12 +185,11 @@ func (l *layers) effective(base Effective, scope string, identity Mode) (Effecti
 	if err := l.sane(e, scope); err != nil {
 		return Effective{}, err
 	}
-	known := keys()
 	for _, key := range slices.Sorted(maps.Keys(l.limits)) {
 		limit := l.limits[key]
 		if _, ok := field(effectiveType, limit.names[0]); ok && !strings.HasSuffix(key, ".mode") {
 			f := at(v, limit.names)
-			f.Set(reflect.ValueOf(known[key].bound(f.Interface(), limit.value)))
+			f.Set(reflect.ValueOf(l.keys[key].bound(f.Interface(), limit.value)))
 		}
 	}
 	if deny, ok := l.limits["egress.deny"]; ok {

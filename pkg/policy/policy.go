@@ -254,9 +254,9 @@ func (p *Policy) For(tenant string) Effective {
 	e, ok := p.tenants[tenant]
 	switch {
 	case p.lazy != nil:
-		if e, ok = p.lazy.get(tenant); !ok {
-			e, _ = p.lazy.get(indexRest)
-		}
+		// Of a tenant without an entry it is what all lie over; the checksum
+		// has ruled out any other failure.
+		e, _ = p.lazy.get(tenant)
 	case tenant == "":
 		e = p.alone
 	case !ok:
