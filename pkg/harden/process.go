@@ -194,7 +194,8 @@ func hardenAppArmor(p *object, r Rules, h Host, res *Result) error {
 	if have != "" && have != "unconfined" {
 		return nil
 	}
-	if !slices.Contains(h.Loaded, r.AppArmor) {
+	profile := r.confinement(h.Loaded)
+	if profile == "" {
 		if r.AppArmorRequired {
 			res.Refusals = append(res.Refusals, Refusal{"AppArmor profile " + r.AppArmor, "it is not loaded", "bulkhead apparmor load"})
 			return nil
@@ -205,8 +206,8 @@ func hardenAppArmor(p *object, r Rules, h Host, res *Result) error {
 	if have == "" {
 		have = "none"
 	}
-	res.change(p.path+"/apparmorProfile", Set, "what the engine left unconfined", have, r.AppArmor)
-	return p.set("apparmorProfile", r.AppArmor)
+	res.change(p.path+"/apparmorProfile", Set, "what the engine left unconfined", have, profile)
+	return p.set("apparmorProfile", profile)
 }
 
 // Dropped says whether the rules drop a capability, named in any way that a runtime takes.

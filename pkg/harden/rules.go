@@ -50,6 +50,7 @@ type Rules struct {
 
 	Strip, KeepAnnotations []string // keys, or prefixes that end in *
 
+	Tenant           string // whose container it is, for a profile of its own; "" is nobody's
 	AppArmor         string // profile to confine with; "" is none
 	AppArmorRequired bool   // refuse where it is not loaded
 

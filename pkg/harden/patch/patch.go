@@ -108,6 +108,7 @@ func Rules(p *policy.Policy, c Container, log *slog.Logger) (w Wanted, err error
 		return w, nil
 	}
 	w.Rules, err = harden.Plan(w.Effective.Harden)
+	w.Rules.Tenant = rec.Identity.Tenant
 	return w, err
 }
 
@@ -127,6 +128,7 @@ func RulesFor(p *policy.Policy, c Container) (e policy.Effective, r harden.Rules
 	}
 	e = p.For(id.Tenant)
 	r, err = harden.Plan(e.Harden)
+	r.Tenant = id.Tenant
 	return e, r, err
 }
 
@@ -139,6 +141,7 @@ func RulesOf(p *policy.Policy, id string) (w Wanted, err error) {
 	}
 	w.Effective = p.For(rec.Identity.Tenant)
 	w.Rules, err = harden.Plan(w.Effective.Harden)
+	w.Rules.Tenant = rec.Identity.Tenant
 	return w, err
 }
 
