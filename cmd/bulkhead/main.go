@@ -41,6 +41,8 @@ var verbs = []func(*env) *cobra.Command{
 	explainCommand,
 	diffCommand,
 	roguesCommand,
+	verifyCommand,
+	apparmorCommand,
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
