@@ -15,10 +15,9 @@ import (
 // tap counts every frame that passes an interface, as the wire would see it: it has the GSO header of each
 // (PACKET_VNET_HDR) and divides the packets itself.
 type tap struct {
-	fd        int
-	in, out   port.Traffic
-	big       int // packets that were more than one frame
-	truncated int
+	fd      int
+	in, out port.Traffic
+	big     int // packets that were more than one frame
 }
 
 func newTap(t *testing.T, ns int, ifname string) *tap {

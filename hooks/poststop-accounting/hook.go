@@ -12,6 +12,7 @@ var accounting = hook.Hook{Name: "poststop-accounting", After: true, FailOpen: t
 
 func closeAccount(c *hook.Call) error {
 	defer release(c)
+	network(c)
 	r, err := usage.Close(usage.DirsOf(c.Policy, c.Config, ""), usage.Closing{
 		ID: c.State.ID, By: "poststop", Annotations: c.Spec.Annotations,
 	})

@@ -121,11 +121,10 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) 
 	if b == nil {
 		return place{}, nil
 	}
-	unlock := func() {}
 	dev, fresh := w.Veth, place{}
 	if b.Device != "" {
-		var err error
-		if unlock, err = s.lock(b.Device); err != nil {
+		unlock, err := s.lock(b.Device)
+		if err != nil {
 			return fresh, err
 		}
 		defer unlock()
