@@ -23,6 +23,7 @@ type lab struct {
 	dir    string
 	policy string
 	n      int
+	own    []*os.File // the namespaces of single containers, held open
 }
 
 type box struct {
@@ -84,8 +85,9 @@ func newLab(policy string) (*lab, error) {
 
 func (l *lab) close() {
 	_ = unix.Unmount(filepath.Join(l.dir, "bpf"), unix.MNT_DETACH)
-	l.host.Close()
-	l.boxes.Close()
+	for _, f := range append(l.own, l.host, l.boxes) {
+		f.Close()
+	}
 	os.RemoveAll(l.dir)
 }
 
@@ -100,6 +102,7 @@ func (l *lab) box(ns *os.File) (*box, error) {
 		if b.ns, err = newNS(); err != nil {
 			return nil, err
 		}
+		l.own = append(l.own, b.ns)
 		b.ifname = "eth0"
 	}
 	mac := []byte{2, 0, 0, 1, byte(l.n / 256), byte(l.n)}
