@@ -59,8 +59,15 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 demo: deps build test-tools ## two tenants on this machine, each promise shown; leaves nothing behind (root)
 	@tests/demo/demo.sh
 
-bench-hooks bench-net bench-accounting: build test-tools ## measure (root); figures, not tests
-	@tests/bench/$(@:bench-%=%).sh
+bench-hooks: build test-tools ## what each hook costs, and the whole set in a start (root; figures, not tests)
+	@tests/bench/hooks.sh
+	@tests/bench/set.sh
+
+bench-net: build test-tools ## netlimit beside its peers (root)
+	@tests/bench/net.sh
+
+bench-accounting: build test-tools ## the books and the counting (root)
+	@tests/bench/accounting.sh
 
 soak: build test-tools ## start and stop containers for a long time (root; SECONDS_TO_RUN)
 	@tests/bench/soak.sh
