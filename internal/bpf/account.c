@@ -400,16 +400,23 @@ static __always_inline void peaks(struct cgroup *cg, struct account *a)
 	}
 }
 
-// The account that cgroup cg itself is registered for.
-static __always_inline struct account *account_of(struct cgroup *cg)
+static __always_inline struct account *account_at(__u32 hierarchy, __u64 id)
 {
-	struct cgroup_key key = {};
-	__u64 *token;
+	struct cgroup_key key = {.hierarchy = hierarchy, .id = id};
+	__u64 *token = bpf_map_lookup_elem(&cgroups, &key);
 
-	key.hierarchy = BPF_CORE_READ(cg, root, hierarchy_id);
-	key.id = BPF_CORE_READ(cg, kn, id);
-	token = bpf_map_lookup_elem(&cgroups, &key);
 	return token ? bpf_map_lookup_elem(&accounts, token) : 0;
+}
+
+static __always_inline __u32 hierarchy_of(struct cgroup *cg)
+{
+	return BPF_CORE_READ(cg, root, hierarchy_id);
+}
+
+// The account that cgroup cg itself is registered for.
+static __always_inline struct account *account_of(struct cgroup *cg, __u32 hierarchy)
+{
+	return account_at(hierarchy, BPF_CORE_READ(cg, kn, id));
 }
 
 static __always_inline struct cgroup *ancestor(struct cgroup *cg, int level)
@@ -427,17 +434,17 @@ static __always_inline int depth(struct cgroup *cg)
 	return level < MAX_DEPTH ? level : MAX_DEPTH - 1;
 }
 
-// A task's cgroup in the v1 hierarchy of a controller, unless that is its root or the controller is in v2.
-static __always_inline struct cgroup *v1_of(struct css_set *set, int ssid)
+// A task's cgroup in the v1 hierarchy of a controller, unless that is its root or the controller is in v2. The set
+// comes from the tracepoint's own typed argument: its members are read by plain loads, not by a helper each.
+static __always_inline struct cgroup *v1_of(struct css_set *set, __u32 ssid)
 {
-	struct cgroup_subsys_state *css = 0;
+	struct cgroup_subsys_state *css = set->subsys[ssid & 15];
 	struct cgroup *cg;
 
-	bpf_core_read(&css, sizeof(css), &set->subsys[ssid & 15]);
 	if (!css)
 		return 0;
-	cg = BPF_CORE_READ(css, cgroup);
-	if (!cg || BPF_CORE_READ(cg, level) < 1 || BPF_CORE_READ(cg, root, hierarchy_id) == 0)
+	cg = css->cgroup;
+	if (!cg || cg->level < 1 || cg->root->hierarchy_id == 0)
 		return 0;
 	return cg;
 }
@@ -491,39 +498,59 @@ static __always_inline void sample_pids(struct account *a, struct css_set *set)
 	raise(&a->pids_peak, BPF_CORE_READ(p, counter.counter));
 }
 
-// Charges an exit to every registered ancestor in one hierarchy; says how many there were.
-__attribute__((noinline)) int charge_exit(__u64 cgp, __u64 taskp)
+static __always_inline void charge_exit(struct account *a, struct task_struct *task)
 {
-	struct cgroup *cg = (void *)cgp;
-	struct task_struct *task = (void *)taskp;
+	task_exits(a, task);
+	sample_pids(a, BPF_CORE_READ(task, cgroups));
+}
+
+// Charges the exit of the current task to every registered ancestor in v2; says how many there were. Most exits on
+// a host are of nobody who is registered: the helper finds that out without reading kernel memory step by step.
+__attribute__((noinline)) int charge_exit_v2(__u64 taskp)
+{
 	struct account *a;
 	int level, charged = 0;
+	__u64 id;
 
-	level = depth(cg);
-	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
-		a = account_of(ancestor(cg, level));
+	for (level = 1; level < MAX_DEPTH; level++) {
+		id = bpf_get_current_ancestor_cgroup_id(level);
+		if (!id)
+			break;
+		a = account_at(0, id);
 		if (!a)
 			continue;
-		task_exits(a, task);
-		sample_pids(a, BPF_CORE_READ(task, cgroups));
+		charge_exit(a, (void *)taskp);
 		charged++;
 	}
 	return charged;
 }
 
+__attribute__((noinline)) int charge_exit_v1(__u64 cgp, __u64 taskp)
+{
+	struct cgroup *cg = (void *)cgp;
+	__u32 hierarchy = hierarchy_of(cg);
+	struct account *a;
+	int level;
+
+	level = depth(cg);
+	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
+		a = account_of(ancestor(cg, level), hierarchy);
+		if (a)
+			charge_exit(a, (void *)taskp);
+	}
+	return 0;
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(account_exit, struct task_struct *task)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct cgroup *cg;
 
-	if (inactive())
+	if (inactive() || charge_exit_v2(number(task)))
 		return 0;
-	if (charge_exit((__u64)BPF_CORE_READ(set, dfl_cgrp), number(task)))
-		return 0;
-	cg = v1_cgroup(set);
+	cg = v1_cgroup(task->cgroups);
 	if (cg)
-		charge_exit((__u64)cg, number(task));
+		charge_exit_v1(number(cg), number(task));
 	return 0;
 }
 
@@ -532,6 +559,7 @@ __attribute__((noinline)) int set_base(__u64 cgp, __u32 tgid, __u32 which)
 {
 	struct cgroup *cg = (void *)cgp, *up;
 	__u32 flag = which ? HAS_BASE_V1 : HAS_BASE_V2;
+	__u32 hierarchy = hierarchy_of(cg);
 	struct cpu now = {};
 	struct account *a;
 	int level;
@@ -539,7 +567,7 @@ __attribute__((noinline)) int set_base(__u64 cgp, __u32 tgid, __u32 which)
 	level = depth(cg);
 	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
 		up = ancestor(cg, level);
-		a = account_of(up);
+		a = account_of(up, hierarchy);
 		if (!a || a->init != tgid)
 			continue;
 		if (a->flags & flag)
@@ -556,16 +584,16 @@ __attribute__((noinline)) int set_base(__u64 cgp, __u32 tgid, __u32 which)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(account_exec, struct task_struct *task)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct css_set *set = task->cgroups;
 	struct cgroup *cg;
 
 	if (inactive())
 		return 0;
-	set_base((__u64)BPF_CORE_READ(set, dfl_cgrp), BPF_CORE_READ(task, tgid), 0);
+	set_base(number(set->dfl_cgrp), task->tgid, 0);
 	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id)) {
 		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
 		if (cg)
-			set_base((__u64)cg, BPF_CORE_READ(task, tgid), 1);
+			set_base(number(cg), task->tgid, 1);
 	}
 	return 0;
 }
@@ -581,7 +609,7 @@ __attribute__((noinline)) int charge_nested(__u64 cgp, __u64 ns, __u64 user, __u
 
 	level = depth(cg) - 1;
 	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
-		a = account_of(ancestor(cg, level));
+		a = account_of(ancestor(cg, level), 0);
 		if (a)
 			charge_cpu(&a->nested[0], &c);
 	}
@@ -593,12 +621,14 @@ int BPF_PROG(account_rmdir, struct cgroup *cg)
 {
 	struct account *a;
 	struct cpu now = {};
+	__u32 hierarchy;
 	int v2;
 
 	if (inactive())
 		return 0;
-	v2 = BPF_CORE_READ(cg, root, hierarchy_id) == 0;
-	a = account_of(cg);
+	hierarchy = hierarchy_of(cg);
+	v2 = hierarchy == 0;
+	a = account_of(cg, hierarchy);
 	if (v2 && (a || BPF_CORE_READ(cg, level) > 1)) {
 		cpu_v2(cg, &now);
 		if (BPF_CORE_READ(cg, level) > 1)
@@ -642,12 +672,13 @@ static __always_inline void charge_io(__u64 token, __u64 dev, __u32 op, __u32 by
 __attribute__((noinline)) int charge_bio(__u64 cgp, __u64 dev, __u32 op, __u32 bytes)
 {
 	struct cgroup *cg = (void *)cgp;
+	__u32 hierarchy = hierarchy_of(cg);
 	struct account *a;
 	int level;
 
 	level = depth(cg);
 	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
-		a = account_of(ancestor(cg, level));
+		a = account_of(ancestor(cg, level), hierarchy);
 		if (a)
 			charge_io(a->token, dev, op, bytes);
 	}
