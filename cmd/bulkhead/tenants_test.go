@@ -205,3 +205,27 @@ func TestArgsVerb(t *testing.T) {
 	}
 	bulkhead(t, 1, config, "args", "red", "--selinux", "perhaps")
 }
+
+// What CNI recorded of a container that no hook ever saw goes with gc.
+func TestGCRecords(t *testing.T) {
+	t.Parallel()
+	config, dir := tenantHost(t, "")
+	recs := tenant.OpenRecords(filepath.Join(dir, "run"))
+	if err := recs.Put(tenant.Record{ContainerID: "sandbox", Netns: 1}); err != nil {
+		t.Fatal(err)
+	}
+	e := &env{Config: config}
+	p, err := e.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := e.sweepRecords(p, time.Hour); err != nil || len(said) != 0 {
+		t.Errorf("within grace: %q, %v", said, err)
+	}
+	if said, err := e.sweepRecords(p, 0); err != nil || len(said) != 1 || said[0] != "removed the record of sandbox" {
+		t.Errorf("have %q, %v", said, err)
+	}
+	if _, ok, err := recs.Get("sandbox"); ok || err != nil {
+		t.Errorf("it is still there: %v", err)
+	}
+}
