@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/install/selinux"
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -34,7 +35,7 @@ var objects = []object{
 
 func setupCommand(e *env) *cobra.Command {
 	var only []string
-	var quiet bool
+	var quiet, module bool
 	var marker string
 	c := &cobra.Command{
 		Use:   "setup",
@@ -48,6 +49,11 @@ programs and keeps their maps, so that no count is lost.`,
 			if err != nil {
 				return err
 			}
+			if module {
+				if err := selinux.Install(); err != nil {
+					return err
+				}
+			}
 			if err := e.setup(p, only, quiet); err != nil || marker == "" {
 				return err
 			}
@@ -57,6 +63,7 @@ programs and keeps their maps, so that no count is lost.`,
 	c.Flags().StringSliceVar(&only, "only", nil, "set up these `objects` only: device, account, port, shape")
 	c.Flags().StringVar(&marker, "marker", "", "also make this host's marker, without which no annotation proves a tenant, and write it with the masks into containers.conf drop-in `file`")
 	c.Flags().Lookup("marker").NoOptDefVal = markerConf
+	c.Flags().BoolVar(&module, "selinux", false, "also load the SELinux module that gives the hooks a domain of their own where systemd starts the engine")
 	c.Flags().BoolVar(&quiet, "quiet", false, "say nothing but errors")
 	return c
 }
