@@ -317,3 +317,27 @@ func (l *lab) sent(dev string) (n uint64) {
 	}
 	return n
 }
+
+// IPv6, and frames from the smallest MTU that has it to jumbo ones: what is larger than a frame is split, nothing is lost
+// for good.
+func TestMTUs(t *testing.T) {
+	for _, mtu := range []int{1280, 9000} {
+		l := newLab(t)
+		c := l.container("a")
+		for ns, dev := range map[*testenv.NS]string{l.host: c.name, c.ns: "eth0"} {
+			ns.Command("ip", "link", "set", dev, "mtu", fmt.Sprint(mtu))
+		}
+		l.host.Command("ip", "addr", "add", "fd00::1/64", "dev", c.name, "nodad")
+		c.ns.Command("ip", "addr", "add", "fd00::2/64", "dev", "eth0", "nodad")
+		w := l.want(c, 30e6, 30e6)
+		w.MTU = uint32(mtu)
+		l.apply(w)
+		for _, dir := range []string{"in", "out"} {
+			c.ip, c.gw = "[fd00::2]", "[fd00::1]"
+			f := l.flow(c, dir)
+			time.Sleep(100 * time.Millisecond)
+			within(t, fmt.Sprintf("MTU %d %s: rate / limit", mtu, dir), rate(800*time.Millisecond, f)[0]/layer2/30e6, 0.2, 1.01)
+			f.stop()
+		}
+	}
+}
