@@ -1,0 +1,4 @@
+package main
+
+// counter is RDTSC.
+func counter() uint64
