@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
@@ -105,7 +104,7 @@ func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, wan
 	if string(out) == string(config.data) {
 		return nil
 	}
-	if err := write(config.path+patch.Suffix, config.data, config.mode); err != nil {
+	if err := keep(config.path); err != nil {
 		return err
 	}
 	return write(config.path, out, config.mode)
@@ -166,10 +165,29 @@ func read(path string) ([]byte, os.FileMode, error) {
 	return b, fi.Mode().Perm(), nil
 }
 
-// write replaces a file whole: a reader sees the old one or the new one.
+// write replaces a file whole.
 func write(path string, b []byte, mode os.FileMode) error {
-	if err := renameio.WriteFile(path, b, mode, renameio.WithTempDir(filepath.Dir(path)), renameio.IgnoreUmask()); err != nil {
+	if err := patch.Replace(path, b, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// keep gives the config as the engine made it a second name, so that it outlives its replacement.
+func keep(path string) error {
+	next := path + patch.Suffix + ".new"
+	err := os.Link(path, next)
+	if errors.Is(err, fs.ErrExist) { // left by a wrapper that was killed
+		if err = os.Remove(next); err == nil {
+			err = os.Link(path, next)
+		}
+	}
+	if err == nil {
+		err = os.Rename(next, path+patch.Suffix)
+		os.Remove(next) // still there only if both were names of one file already
+	}
+	if err != nil {
+		return fmt.Errorf("keep the engine's config: %w", err)
 	}
 	return nil
 }

@@ -46,6 +46,3 @@ type Result struct {
 func (r *Result) change(path string, op Op, why string, items ...string) {
 	r.Changes = append(r.Changes, Change{Path: path, Op: op, Items: items, Why: why})
 }
-
-// Text is the change without its place.
-func (c Change) Text() string { return strings.TrimPrefix(c.String(), c.Path+": ") }

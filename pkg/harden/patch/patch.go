@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
@@ -157,8 +156,13 @@ func Settle(p *policy.Policy, m policy.Mode, before []byte, res *harden.Result, 
 	for _, n := range res.Notes {
 		log.Warn("noted", "section", "harden", "reason", n)
 	}
-	for _, c := range res.Changes {
-		d := policy.Decision{Verdict: policy.Change, Section: "harden", Object: c.Path, Reason: c.Text()}
+	// One record for all: each is a datagram to journald, and every start waits for them.
+	if len(res.Changes) > 0 {
+		texts := make([]string, len(res.Changes))
+		for i, c := range res.Changes {
+			texts[i] = c.String()
+		}
+		d := policy.Decision{Verdict: policy.Change, Section: "harden", Object: "config.json", Reason: strings.Join(texts, "; ")}
 		if _, err := p.Act(m, d, log); err != nil {
 			return nil, err
 		}
@@ -218,18 +222,33 @@ func Keep(runDir, id string, config []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep config: %w", err)
 	}
-	t, err := renameio.NewPendingFile(filepath.Join(dir, id+".json"), renameio.WithTempDir(dir), renameio.WithPermissions(0o600))
-	if err != nil {
-		return fmt.Errorf("keep config: %w", err)
-	}
-	defer t.Cleanup()
-	if _, err = t.Write(config); err == nil {
-		err = t.CloseAtomicallyReplace()
-	}
-	if err != nil {
+	if err := Replace(filepath.Join(dir, id+".json"), config, 0o600); err != nil {
 		return fmt.Errorf("keep config of %s: %w", id, err)
 	}
 	return nil
+}
+
+// Replace writes a file whole: a reader sees the old one or the new one. It does not wait for the disk (10 ms and more,
+// on a path that every container waits for): a config has no meaning after a power cut, since its container has none.
+func Replace(path string, b []byte, mode os.FileMode) error {
+	t, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	_, err = t.Write(b)
+	if err == nil {
+		err = t.Chmod(mode)
+	}
+	if e := t.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(t.Name(), path)
+	}
+	if err != nil {
+		os.Remove(t.Name())
+	}
+	return err
 }
 
 // Kept is a config as the engine made it; nil where none is kept.
