@@ -260,7 +260,10 @@ func (s *Shaper) bulkLeaf(dev, minor, inner uint32, frame uint64, b *Branch, at 
 	target := codelTarget(b.Ceil, frame)
 	if !b.Split {
 		if codel {
-			return s.leaf(dev, minor, "fq_codel", fqCodel(dev, major|minor, minor<<16, frame, b.Bulk.Queue, target), at)
+			if kind, _ := s.qdisc(dev, minor<<16, major|minor); kind == "fq_codel" {
+				return s.do(unix.RTM_NEWQDISC, 0, fqCodel(dev, major|minor, minor<<16, frame, b.Bulk.Queue, target, true))
+			}
+			return s.leaf(dev, minor, "fq_codel", fqCodel(dev, major|minor, minor<<16, frame, b.Bulk.Queue, target, false), at)
 		}
 		return s.leaf(dev, minor, "bfifo", bfifo(dev, minor, b.Bulk.Queue), at)
 	}
@@ -268,7 +271,12 @@ func (s *Shaper) bulkLeaf(dev, minor, inner uint32, frame uint64, b *Branch, at 
 		return err
 	}
 	if codel {
-		if err := s.do(unix.RTM_NEWQDISC, replace, fqCodel(dev, minor<<16|1, inner, frame, b.Bulk.Queue, target)); err != nil {
+		kind, _ := s.qdisc(dev, inner, minor<<16|1)
+		flags, change := uint16(replace), kind == "fq_codel"
+		if change {
+			flags = 0
+		}
+		if err := s.do(unix.RTM_NEWQDISC, flags, fqCodel(dev, minor<<16|1, inner, frame, b.Bulk.Queue, target, change)); err != nil {
 			return fmt.Errorf("set fq_codel in class 1:%x of link %d: %w", minor, dev, err)
 		}
 	}

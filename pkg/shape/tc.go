@@ -195,10 +195,15 @@ func splitter(dev, minor uint32, frame, limit uint64) []byte {
 	return tcmsg(dev, minor<<16, major|minor, 0, attrs(nil).str(tcaKind, "tbf").put(tcaOptions, o))
 }
 
-// tc qdisc replace dev D parent P handle H: fq_codel limit 10240 flows 128 quantum F target T interval I memory_limit M noecn
-func fqCodel(dev, parent, handle uint32, frame, queue uint64, target uint32) []byte {
-	o := attrs(nil).u32(1, target).u32(2, 10_240).u32(3, max(20*target, 20_000)).u32(4, 0).
-		u32(5, 128).u32(6, uint32(frame)).u32(9, uint32(min(4*queue, 1<<30)))
+// tc qdisc add dev D parent P handle H: fq_codel limit 10240 flows 128 quantum F target T interval I memory_limit M noecn
+//
+// The number of flows cannot be named again: a change (tc qdisc change …) leaves it out.
+func fqCodel(dev, parent, handle uint32, frame, queue uint64, target uint32, change bool) []byte {
+	o := attrs(nil).u32(1, target).u32(2, 10_240).u32(3, max(20*target, 20_000)).u32(4, 0)
+	if !change {
+		o = o.u32(5, 128)
+	}
+	o = o.u32(6, uint32(frame)).u32(9, uint32(min(4*queue, 1<<30)))
 	return tcmsg(dev, handle, parent, 0, attrs(nil).str(tcaKind, "fq_codel").put(tcaOptions, o))
 }
 
