@@ -95,7 +95,7 @@ func TestAttacks(t *testing.T) {
 				got := map[string]bool{}
 				for _, k := range controls {
 					got[k.name] = k.run(l)
-					if c.ours && !got[k.name] {
+					for i := 0; i < 3 && !got[k.name]; i++ {
 						got[k.name] = k.run(l) // a control is about what may pass, not about the first try
 					}
 					if c.ours && !got[k.name] {
