@@ -13,11 +13,15 @@
 // is registered under each cgroup that it has, and an event is charged to the registered ancestors of the
 // cgroup that it happened in.
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 
 #define MAX_DEPTH 32
+#define LOOPBACK_IFINDEX 1 // in every network namespace
 #define MAX_CPUS 1024
 #define MAX_CONTAINERS 65536
 
@@ -212,6 +216,10 @@ struct account {
 	__u64 tasks;     // threads that exited
 	__u64 last_exit; // CLOCK_BOOTTIME
 	__u64 removed;   // when the last of its cgroups was removed
+	__u64 in_bytes;  // of its sockets, layer 3, loopback left out
+	__u64 in_packets;
+	__u64 out_bytes;
+	__u64 out_packets;
 	__u32 exit_code; // as wait(2) has it
 	__u32 pad;
 };
@@ -707,6 +715,69 @@ int BPF_PROG(account_bio, struct bio *bio)
 	dev = (__u64)(__u32)BPF_CORE_READ(bio, bi_bdev, bd_disk, major) << 32 | (__u32)BPF_CORE_READ(bio, bi_bdev, bd_disk, first_minor);
 	charge_bio((__u64)cg, dev, op, bytes);
 	return 0;
+}
+
+// Bytes as on the wire: a large segment handed over in one piece is several packets, each with its headers.
+static __always_inline __u64 wire(struct __sk_buff *skb, __u64 *packets)
+{
+	__u32 segs = skb->gso_segs, header, tcp;
+	__u8 proto, doff, ihl;
+
+	*packets = 1;
+	if (segs < 2)
+		return skb->len;
+	*packets = segs;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &ihl, 1) || bpf_skb_load_bytes(skb, 9, &proto, 1))
+			return skb->len;
+		header = (ihl & 15) * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, 6, &proto, 1))
+			return skb->len;
+		header = 40; // extension headers do not stand before segments that TCP makes itself
+	}
+	tcp = header;
+	if (proto == IPPROTO_UDP)
+		header += 8;
+	else if (proto == IPPROTO_TCP && !bpf_skb_load_bytes(skb, tcp + 12, &doff, 1))
+		header += (doff >> 4) * 4;
+	return skb->len + (__u64)(segs - 1) * header;
+}
+
+static __always_inline int charge_skb(struct __sk_buff *skb, int out)
+{
+	__u64 id, bytes = 0, packets = 0;
+	struct account *a;
+	int level;
+
+	if (inactive() || skb->ifindex == LOOPBACK_IFINDEX)
+		return 1;
+	for (level = 1; level < MAX_DEPTH; level++) {
+		id = bpf_skb_ancestor_cgroup_id(skb, level);
+		if (!id)
+			break;
+		a = account_at(0, id);
+		if (!a)
+			continue;
+		if (!packets)
+			bytes = wire(skb, &packets);
+		__sync_fetch_and_add(out ? &a->out_bytes : &a->in_bytes, bytes);
+		__sync_fetch_and_add(out ? &a->out_packets : &a->in_packets, packets);
+	}
+	return 1; // never the place to refuse anything
+}
+
+// For containers that have no interface of their own for the port program to count at: the host's network.
+SEC("cgroup_skb/ingress")
+int account_in(struct __sk_buff *skb)
+{
+	return charge_skb(skb, 0);
+}
+
+SEC("cgroup_skb/egress")
+int account_out(struct __sk_buff *skb)
+{
+	return charge_skb(skb, 1);
 }
 
 char _license[] SEC("license") = "GPL";

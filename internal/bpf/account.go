@@ -13,6 +13,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 )
 
 //go:embed account.bpf.o
@@ -20,6 +22,12 @@ var accountELF []byte
 
 // accountPrograms are the programs of account.c and where each is attached.
 var accountPrograms = []string{"account_exit", "account_exec", "account_rmdir", "account_bio"}
+
+// accountSocketPrograms hang on the cgroup2 directory above all containers.
+var accountSocketPrograms = []struct {
+	name   string
+	attach ebpf.AttachType
+}{{"account_in", ebpf.AttachCGroupInetIngress}, {"account_out", ebpf.AttachCGroupInetEgress}}
 
 // accountObject is account.c: programs that count what registered cgroups use.
 var accountObject = Object{Name: "account", ELF: accountELF, Prepare: func(spec *ebpf.CollectionSpec) error {
@@ -53,6 +61,20 @@ func SetupAccount(ctx SetupContext) error {
 			return fmt.Errorf("attach program %q: %w", name, err)
 		}
 	}
+	target, err := accountCgroup(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range accountSocketPrograms {
+		pin := fmt.Sprintf("link_%s_%08x", p.name, gen)
+		if target == "" {
+			break // no cgroup2: sockets of containers on the host's network are not counted
+		}
+		ours = append(ours, pin)
+		if err := attachAccountSockets(dir, p.name, pin, target, p.attach); err != nil {
+			return fmt.Errorf("attach program %q: %w", p.name, err)
+		}
+	}
 	active, err := ebpf.LoadPinnedMap(filepath.Join(dir, "active"), nil)
 	if err != nil {
 		return fmt.Errorf("open map \"active\": %w", err)
@@ -77,6 +99,50 @@ func attachAccount(dir, name, pin string) error {
 	}
 	defer prog.Close()
 	l, err := link.AttachTracing(link.TracingOptions{Program: prog, AttachType: ebpf.AttachTraceRawTp})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return l.Pin(pin)
+}
+
+// accountCgroup is the cgroup2 directory above all containers, "" where there is none.
+func accountCgroup(ctx SetupContext) (string, error) {
+	if ctx.Cgroup2 != "" {
+		if _, err := os.Stat(ctx.Cgroup2); errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+		return ctx.Cgroup2, nil
+	}
+	tree, err := kcgroup.Find(kcgroup.DefaultRoot)
+	return tree.Unified, err
+}
+
+func attachAccountSockets(dir, name, pin, target string, attach ebpf.AttachType) error {
+	pin = filepath.Join(dir, pin)
+	want, err := kcgroup.ID(target)
+	if err != nil {
+		return err
+	}
+	if l, err := link.LoadPinnedLink(pin, nil); err == nil {
+		defer l.Close()
+		if info, err := l.Info(); err != nil {
+			return err
+		} else if c := info.Cgroup(); c != nil && c.CgroupId == want {
+			return nil
+		}
+		if err := os.Remove(pin); err != nil { // its cgroup is gone, or policy names another
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	prog, err := ebpf.LoadPinnedProgram(filepath.Join(dir, name), nil)
+	if err != nil {
+		return err
+	}
+	defer prog.Close()
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: target, Attach: attach, Program: prog})
 	if err != nil {
 		return err
 	}

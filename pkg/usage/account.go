@@ -35,6 +35,7 @@ type Account struct {
 	Bundle    string    `json:"bundle,omitempty"`
 	Rootfs    string    `json:"rootfs,omitempty"`
 	Pid       int       `json:"pid,omitzero"`
+	HostNet   bool      `json:"host_net,omitzero"` // it is in this host's network namespace: only its sockets tell its bytes
 	Start     time.Time `json:"start"`
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
@@ -68,6 +69,7 @@ func Open(d Dirs, o Opening) (*Account, error) {
 		return have, nil
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
+	a.HostNet = o.Pid > 0 && sameNamespace(o.Pid, "net")
 	if werr := a.place(d); werr != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
@@ -195,6 +197,13 @@ func processStat(pid int) (state byte, start uint64, err error) {
 	}
 	start, err = strconv.ParseUint(f[19], 10, 64)
 	return f[0][0], start, err
+}
+
+// sameNamespace reports whether a process is in this process's namespace of a kind.
+func sameNamespace(pid int, kind string) bool {
+	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/" + kind)
+	ours, err2 := os.Readlink("/proc/thread-self/ns/" + kind)
+	return err == nil && err2 == nil && theirs == ours
 }
 
 // place writes the account where there is room for it.

@@ -3,6 +3,7 @@ package usage
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -153,6 +154,17 @@ func (a cpuTimes) split() (user, system uint64) {
 	}
 	user = uint64(float64(a.NS) * (float64(a.User) / float64(sampled)))
 	return min(user, a.NS), a.NS - min(user, a.NS)
+}
+
+// inV2 reports whether the container has a cgroup of its own in v2, by which
+// its sockets are known.
+func (a *Account) inV2() bool {
+	return slices.ContainsFunc(a.Cgroups, func(c Cgroup) bool { return c.Hierarchy == 0 })
+}
+
+// sockets is the traffic of the container's own sockets.
+func (f *figures) sockets() []Net {
+	return []Net{{Network: "host", Layer: 3, InBytes: f.InBytes, InPackets: f.InPackets, OutBytes: f.OutBytes, OutPackets: f.OutPackets}}
 }
 
 // fill writes the figures into a receipt.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +89,15 @@ func child(args []string) {
 		check(err)
 		burn(cpuUsed() + 30*time.Millisecond)
 		fmt.Println(cpuUsed().Nanoseconds())
+	case "udp": // ADDRESS N SIZE
+		c, err := net.ListenPacket("udp", ":0") // not connected: nobody has to listen there
+		check(err)
+		to, err := net.ResolveUDPAddr("udp", args[1])
+		check(err)
+		for range number(2) {
+			_, err := c.WriteTo(make([]byte, number(3)), to)
+			check(err)
+		}
 	case "hold": // until stdin ends
 		fmt.Println("held")
 		_, err := io.Copy(io.Discard, os.Stdin)
@@ -309,11 +319,24 @@ func (b *box) remove() {
 // kernelDirs are books of the test's own with the programs loaded.
 func kernelDirs(t testing.TB) Dirs {
 	t.Helper()
-	d := Dirs{Run: t.TempDir(), Lib: t.TempDir(), Bpffs: testenv.Bpffs(t)}
-	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Log: slog.New(slog.DiscardHandler)}); err != nil {
+	d, _ := kernelDirsAt(t)
+	return d
+}
+
+// kernelDirsAt hangs the programs for sockets on a cgroup of the test's own.
+func kernelDirsAt(t testing.TB) (d Dirs, cgroup2 string) {
+	t.Helper()
+	d = Dirs{Run: t.TempDir(), Lib: t.TempDir(), Bpffs: testenv.Bpffs(t)}
+	mount, err := testenv.Cgroup2Mount()
+	if err == nil {
+		cgroup2 = testenv.Cgroup(t, mount)
+	} else {
+		cgroup2 = filepath.Join(d.Run, "none")
+	}
+	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Cgroup2: cgroup2, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return d, cgroup2
 }
 
 // account runs args as a container's process and returns the kernel's figures and the receipt.
@@ -529,5 +552,44 @@ func TestHundredShortContainers(t *testing.T) {
 	// What it saw itself has the runtime's init in it and not its own end: milliseconds either way.
 	if own := errs["own cpu, what it saw itself (us)"]; own[len(own)/2] < -10e3 || own[len(own)/2] > 10e3 {
 		t.Errorf("own cpu: median error %v us", own[len(own)/2])
+	}
+}
+
+// TestHostNetworkIsCountedBySockets has a container on the host's network send
+// known bytes; what goes by loopback is left out.
+func TestHostNetworkIsCountedBySockets(t *testing.T) {
+	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.BPF, testenv.Command("ip"))
+	d, above := kernelDirsAt(t)
+	if !isDir(above) {
+		t.Skip("no cgroup2 tree: sockets cannot be told apart")
+	}
+	host, peer := testenv.NewNS(t), testenv.NewNS(t)
+	host.Veth("hn0", peer, "hn1")
+	peer.Command("ip", "addr", "add", "192.0.2.2/24", "dev", "hn1")
+	host.Command("ip", "addr", "add", "192.0.2.1/24", "dev", "hn0")
+	host.Command("ip", "link", "set", "lo", "up")
+	for _, tc := range []struct {
+		address string
+		want    uint64
+	}{{"192.0.2.2:9", 10 * (1000 + 28)}, {"127.0.0.1:9", 0}} {
+		dirs := []string{testenv.Cgroup(t, above)}
+		if testenv.CgroupV2.Probe() != nil {
+			dirs = append(cgroups(t, true), dirs...)
+		}
+		var b *box
+		host.Do(func() error {
+			b = newBoxIn(t, dirs, "udp", tc.address, "10", "1000")
+			_, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid})
+			return err
+		})
+		b.run()
+		b.remove()
+		r, err := Close(d, Closing{ID: b.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Net) != 1 || r.Net[0].Layer != 3 || r.Net[0].OutBytes != tc.want || r.How.Net != Exact {
+			t.Errorf("to %s: want %d bytes at layer 3, have %+v (%s)", tc.address, tc.want, r.Net, r.How.Net)
+		}
 	}
 }

@@ -51,6 +51,10 @@ type entry struct {
 	Tasks       uint64
 	LastExit    uint64
 	Removed     uint64
+	InBytes     uint64
+	InPackets   uint64
+	OutBytes    uint64
+	OutPackets  uint64
 	ExitCode    uint32
 	_           uint32
 }

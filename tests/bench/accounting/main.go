@@ -255,7 +255,8 @@ func exits(dir string) error {
 		return err
 	}
 	defer unix.Unmount(fs, unix.MNT_DETACH)
-	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: fs, Run: dir}); err != nil {
+	// Not the host's root: a directory that is not there leaves the programs for sockets out.
+	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: fs, Run: dir, Cgroup2: filepath.Join(dir, "none")}); err != nil {
 		return err
 	}
 	defer bpf.Unload(filepath.Join(fs, "account"))
