@@ -87,7 +87,10 @@ func (w *world) box(id string) *box {
 // call runs a verb in the host's namespace and gives the result, or the CNI error.
 func (w *world) call(verb string, b *box, keys string) (out string, err error) {
 	conf := fmt.Sprintf(`{%s,"config":%q%s`, head, w.policy, keys)
-	args := &skel.CmdArgs{ContainerID: b.id, IfName: "eth0"}
+	args := &skel.CmdArgs{ContainerID: b.id, IfName: b.ifname}
+	if b.ifname == "" {
+		args.IfName = "eth0"
+	}
 	if b.ns != nil {
 		args.Netns = b.ns.Path()
 	}
