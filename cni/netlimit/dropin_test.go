@@ -33,9 +33,12 @@ func TestResultVersions(t *testing.T) {
 // A container's interfaces are limited each by itself.
 func TestSecondInterface(t *testing.T) {
 	w := newWorld(t, "")
-	a, b := w.box("c"), w.box("second")
-	b.id, b.ifname, b.prev = "c", "eth1", strings.ReplaceAll(b.prev, "eth0", "eth1") // another interface of the same container
-	b.ns.Command("sh", "-c", "ip link set eth0 down; ip link set eth0 name eth1; ip link set eth1 up")
+	a := w.box("c")
+	w.host.Veth("second", a.ns, "eth1")
+	w.host.Command("ip", "link", "set", "second", "master", "br0")
+	a.ns.Command("ip", "link", "set", "eth1", "address", "02:00:00:00:78:01")
+	a.ns.Command("ip", "addr", "add", "10.88.1.1/16", "dev", "eth1")
+	b := &box{ns: a.ns, id: "c", veth: "second", ifname: "eth1", prev: `{"cniVersion":"1.0.0","interfaces":[{"name":"second"}],"ips":[{"address":"10.88.1.1/16"}]}`}
 	w.must("ADD", a, `,"egress":"8Mbit"`)
 	w.must("ADD", b, `,"egress":"1Gbit"`)
 	w.must("CHECK", a, `,"egress":"8Mbit"`)
