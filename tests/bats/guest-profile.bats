@@ -3,6 +3,7 @@
 # is root in a container that sees the host's processes.
 
 # shellcheck disable=SC2034 # guest.bash reads BUNDLE_JQ
+# shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
 load guest
 

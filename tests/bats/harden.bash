@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2086
 # For the tests of hardening: what tests/tools/tryout tries, judged beside the same tries without bulkhead.
 
 TRYOUT=(-v "$BULKHEAD_BIN/test/tryout:/tryout:ro" "$IMAGE" /tryout)
@@ -65,5 +65,5 @@ table() {
 		($control | map({key: "\(.kind) \(.name)", value: .}) | from_entries) as $could
 		| "| | tried | without bulkhead | with it |", "|---|---|---|---|",
 		(.[] | select(.kind | test("^(capability|syscall|door|abi32)$")) | "| \(if .kind == "abi32" then "32-bit " else "" end)\(.name) | \(.how) | \($could["\(.kind) \(.name)"] | said) | \(
-			if .kind == "capability" then (if .sets then "in \(.sets)" else "in no set" end) + (if .result == "unchecked" then "" else "; \(said)" end) else said end) |")' "$1" >"$TOP/build/hardening-table.md"
+			if .result == "absent" and ($could["\(.kind) \(.name)"].result != "absent") then "refused (ENOSYS)" elif .kind == "capability" then (if .sets then "in \(.sets)" else "in no set" end) + (if .result == "unchecked" then "" else "; \(said)" end) else said end) |")' "$1" >"$TOP/build/hardening-table.md"
 }

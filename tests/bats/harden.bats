@@ -2,6 +2,7 @@
 # Hardening: everything that a container should not do is tried in one, without bulkhead (it must work there, or the test
 # could not fail) and with it.
 
+# shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
 load harden
 

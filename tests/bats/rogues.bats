@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Rogues are made for real, found, and killed without touching what is not theirs.
 
+# shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
 load harden
 

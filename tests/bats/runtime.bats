@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # bulkhead-runtime stands before runc and crun: every verb must do through it what it does without it.
 
+# shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
 load harden
 
