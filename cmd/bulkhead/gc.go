@@ -23,6 +23,7 @@ type sweep struct {
 var sweeps = []sweep{
 	{"networks", (*env).sweepNetworks}, // before accounts: it hands bytes over to them
 	{"accounts", (*env).sweepAccounts},
+	{"confined", (*env).sweepConfined},
 	{"records", (*env).sweepRecords}, // last: the others look containers up
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
+	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/cgroup"
 	"github.com/bulkhead-containers/bulkhead/pkg/claim"
@@ -174,7 +175,11 @@ func GC(d Dirs, dry bool) ([]string, error) {
 			err = errors.Join(err, Release(d, id))
 		}
 	}
-	_, derr := device.GC(Pins(d.Bpffs), func(id uint64) bool { return keep[id] }, dry)
+	// a container that starts now is in the map before its state is written: its cgroup lives
+	tree, terr := kcgroup.Find(kcgroup.DefaultRoot)
+	_, derr := device.GC(Pins(d.Bpffs), func(id uint64) bool {
+		return keep[id] || terr != nil || tree.Unified == "" || kcgroup.Lives(tree.Unified, id)
+	}, dry)
 	_, cerr := claim.Open(d.Run).GC(dry)
 	return gone, errors.Join(err, derr, cerr)
 }

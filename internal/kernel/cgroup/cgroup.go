@@ -5,6 +5,7 @@ package cgroup
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -160,4 +161,25 @@ func underlying(err error) error {
 func Gone(dir string) bool {
 	_, err := os.Lstat(dir)
 	return errors.Is(err, fs.ErrNotExist)
+}
+
+// fileIDKernfs is FILEID_KERNFS (include/linux/exportfs.h): a handle that is the cgroup's id.
+const fileIDKernfs = 0xfe
+
+// Lives says whether there is a cgroup with that id in the cgroup2 tree mounted at unified. Where it cannot be told it
+// is taken to live.
+//
+//	bpftool cgroup … by id; open_by_handle_at(2)
+func Lives(unified string, id uint64) bool {
+	dir, err := unix.Open(unified, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(dir)
+	fd, err := unix.OpenByHandleAt(dir, unix.NewFileHandle(fileIDKernfs, binary.NativeEndian.AppendUint64(nil, id)), unix.O_PATH|unix.O_CLOEXEC)
+	if err == nil {
+		unix.Close(fd)
+		return true
+	}
+	return !errors.Is(err, unix.ESTALE) && !errors.Is(err, unix.ENOENT)
 }
