@@ -72,11 +72,11 @@ sandbox_stop() { cni del "$1"; }
 # container NAMESPACE/POD SCRIPT: create and start, with the annotations and the hooks that CRI-O puts into its config;
 # POD_ANNOTATIONS (JSON) are the pod author's.
 container() {
-  local id ns=${1%/*} pod=${1#*/} given=${POD_ANNOTATIONS:-}
+  local id ns=${1%/*} pod=${1#*/} given=${POD_ANNOTATIONS:-} level=${LEVEL:-}
   [ -n "$given" ] || given={}
   id=$(container_id "$1")
-  ! has selinux || LEVEL=${LEVEL:-$(bulkhead level "$ns")}
-  BUNDLE_JQ=". * $(guest_hooks)
+  [ -n "$level" ] || ! has selinux || level=$(bulkhead level "$ns")
+  LEVEL=$level BUNDLE_JQ=". * $(guest_hooks)
     | .annotations = $given + {\"io.kubernetes.pod.namespace\": \"$ns\", \"io.kubernetes.pod.name\": \"$pod\", \"io.kubernetes.pod.uid\": \"$(uid "$1")\",
         \"io.kubernetes.container.name\": \"main\", \"io.kubernetes.cri-o.ContainerType\": \"container\", \"io.kubernetes.cri-o.SandboxID\": \"$(sandbox_id "$1")\",
         \"io.kubernetes.cri-o.ImageName\": \"localhost/busybox\", \"io.container.manager\": \"cri-o\"}
