@@ -142,8 +142,10 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		r.How.Net = LastSample
 		r.note("readings of the network were damaged")
 	}
-	if c.Disk != nil {
-		r.Disk, r.How.Disk = c.Disk, Exact
+	if a.Rootfs != "" && c.By != "" {
+		if n, ok := DiskBytes(a.Rootfs, DiskBudget); ok {
+			r.Disk, r.How.Disk = &n, Exact
+		}
 	}
 	if c.By != "" && c.By != "poststop" {
 		r.ClosedBy = c.By

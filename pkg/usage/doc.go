@@ -93,10 +93,9 @@ type NetReading struct {
 // Closing is what poststop adds.
 type Closing struct {
 	ID      string
-	Life    string  // "": the open life of ID (the last one opened, if several)
-	By      string  // who closes: "poststop", "gc"
-	Runtime string  // if Open did not know
-	Disk    *uint64 // bytes of the writable layer, if known
+	Life    string // "": the open life of ID (the last one opened, if several)
+	By      string // who closes: "poststop", "gc"
+	Runtime string // if Open did not know
 
 	// Annotations of config.json; read only where the engine, known by the
 	// cgroup, overwrites what an image may have said.
