@@ -5,39 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
-// binary builds the plugin once for tests that need it as a process.
-var binary = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join("/run", fmt.Sprintf("netlimit-%d", syscall.Getpid()))
-	cmd := exec.Command(filepath.Join(strings.TrimSpace(string(out)), "bin/go"), "build", "-buildvcs=false", "-o", path, ".")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the plugin: %w: %s", err, b)
-	}
-	return path, nil
-})
-
 // process is the plugin as an engine starts it.
 func (w *world) process(verb string, b *box, keys string) *exec.Cmd {
 	w.t.Helper()
-	path, err := binary()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	cmd := exec.Command(path)
-	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + b.id, "CNI_IFNAME=eth0", "CNI_PATH=/x", "CNI_NETNS=" + b.ns.Path()}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{asPlugin + "=1", "CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + b.id, "CNI_IFNAME=eth0", "CNI_PATH=/x", "CNI_NETNS=" + b.ns.Path()}
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{%s,"config":%q%s,"prevResult":%s}`, head, w.policy, keys, b.prev))
 	return cmd
 }

@@ -18,7 +18,16 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// asPlugin makes this test binary the plugin, for tests that need it as a process.
+const asPlugin = "NETLIMIT_AS_PLUGIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asPlugin) != "" {
+		main()
+		return
+	}
+	testenv.Main(m)
+}
 
 // world is a host with a bridge, and the plugin called in it as an engine calls it.
 type world struct {
