@@ -74,16 +74,16 @@ if [ "$go" = go ]; then
 	toolchain=$(sed -n 's/^toolchain go//p' "$top/go.mod")
 	: "${toolchain:=$(sed -n 's/^go //p' "$top/go.mod")}"
 	arch=$(go env GOARCH)
-	echo "this machine's go is older than 1.21: fetching go $toolchain as a module into build/go"
+	echo "this machine's go is older than 1.21: fetching go $toolchain as a module into build/_go"
 	elsewhere=$(mktemp -d) # 1.19 cannot read this module's go.mod
 	cd "$elsewhere"
 	dir=$(GO111MODULE=on GOFLAGS=-modcacherw go mod download -json "golang.org/toolchain@v0.0.1-go$toolchain.linux-$arch" |
 		sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
 	rmdir "$elsewhere"
 	[ -n "$dir" ] || { echo "deps: no Go toolchain: the module proxy said no (see above)" >&2; exit 1; }
-	mkdir -p "$top/build"
-	rm -rf "$top/build/go"
-	cp -r "$dir" "$top/build/go"
-	chmod -R u+w "$top/build/go"
-	chmod +x "$top"/build/go/bin/* "$top"/build/go/pkg/tool/*/*
+	mkdir -p "$top/build" # "_": ./... leaves such directories out
+	rm -rf "$top/build/_go"
+	cp -r "$dir" "$top/build/_go"
+	chmod -R u+w "$top/build/_go"
+	chmod +x "$top"/build/_go/bin/* "$top"/build/_go/pkg/tool/*/*
 fi

@@ -9,7 +9,7 @@ new_enough() {
 	minor=${minor%%[!0-9]*}
 	[ "${minor:-0}" -ge 21 ]
 }
-for go in go /usr/local/go/bin/go "$top/build/go/bin/go"; do
+for go in go /usr/local/go/bin/go "$top/build/_go/bin/go"; do
 	if path=$(command -v "$go") && new_enough "$path"; then
 		echo "$path"
 		exit 0
