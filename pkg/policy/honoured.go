@@ -69,8 +69,8 @@ func honoured() map[string]string {
 		"network.egress":  netlimit,
 		"network.min":     netlimit,
 
-		"disk.mode": cgroup,
-		"disk.max":  cgroup,
+		"disk.mode": "",
+		"disk.max":  "",
 
 		"egress.mode":       deny,
 		"egress.default":    deny,
@@ -103,7 +103,7 @@ func honoured() map[string]string {
 		"harden.user_namespace":    harden,
 		"harden.no_pivot_root":     runtime,
 
-		"accounting.mode":      poststop,
+		"accounting.mode":      "", // accounting refuses nothing, so there is nothing to audit
 		"accounting.retention": poststop,
 		"accounting.durable":   poststop,
 	}
