@@ -36,7 +36,8 @@ sandbox_open() {
 	if has podmancni; then
 		network bulkhead 10.89.64.0/24 fd62:756c:6b68::/64
 	else
-		podman network create --disable-dns --subnet 10.89.64.0/24 --ipv6 --subnet fd62:756c:6b68::/64 bulkhead >/dev/null || return
+		grep -v default_network "$CONTAINERS_CONF" >"$CONTAINERS_CONF.create" # the default network counts as there
+		CONTAINERS_CONF=$CONTAINERS_CONF.create podman network create --disable-dns --subnet 10.89.64.0/24 --ipv6 --subnet fd62:756c:6b68::/64 bulkhead >/dev/null || return
 	fi
 	sandbox_image
 }
