@@ -81,6 +81,19 @@ moves_bytes() {
 	each_runtime moves_bytes
 }
 
+raw_frames() {
+	local name=blue-raw-$RUNTIME
+	# arping writes whole frames past the IP layer: one a second, and nobody answers.
+	run podman run --name "$name" --cap-add NET_RAW "$IMAGE" arping -q -c 3 -w 4 -I eth0 10.89.64.250
+	podman rm -f -t 0 "$name" >/dev/null
+	[ "$(last "$name" '.net[0].out_packets + (.net[0].dropped_policy // 0) >= 3')" = true ] || fail "$(last "$name" .)"
+}
+@test "frames sent past the IP layer are counted" {
+	requires root netns podman bpf
+	[ -x "$SANDBOX/libexec/cni/netlimit" ] || skip "netlimit is not built"
+	each_runtime raw_frames
+}
+
 restarts() {
 	local name=blue-again-$RUNTIME
 	podman run -d --name "$name" "$IMAGE" sh -c 'sleep 0.1' >/dev/null

@@ -3,7 +3,6 @@ package report
 import (
 	"encoding/csv"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -111,14 +110,4 @@ func cell(s string) string {
 		return "'" + s
 	}
 	return s
-}
-
-// sortedFigures are the names of a bill's items in order.
-func (p *Prices) figures() []string {
-	var all []string
-	for _, item := range p.Items {
-		all = append(all, item.Figure)
-	}
-	slices.Sort(all)
-	return all
 }

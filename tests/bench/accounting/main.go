@@ -264,6 +264,9 @@ func exits(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := startStop(dir, fs); err != nil {
+		return err
+	}
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
 		return err
@@ -291,4 +294,66 @@ func exits(dir string) error {
 	}
 	fmt.Printf("%-28s %12.1f us without, %.1f us with the programs\n", "fork, exec, wait of true", before, after)
 	return nil
+}
+
+// startStop measures what opening an account adds to a container's start, and
+// closing it to its stop, with a process in cgroups of its own.
+func startStop(dir, fs string) error {
+	d := usage.Dirs{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib"), Bpffs: fs}
+	var cgroups []string
+	for _, tree := range []string{"/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/blkio", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(filepath.Join(tree, "cgroup.procs")); err == nil {
+			cgroups = append(cgroups, filepath.Join(tree, fmt.Sprint("bulkhead-bench-", os.Getpid())))
+		}
+	}
+	var open, shut []time.Duration
+	for i := range 100 {
+		a, b, err := life(d, fmt.Sprint("bench-", i), cgroups)
+		if err != nil {
+			return err
+		}
+		open, shut = append(open, a), append(shut, b)
+	}
+	slices.Sort(open)
+	slices.Sort(shut)
+	fmt.Printf("%-28s %12s %12s\n", "account, median ms", "open", "close")
+	fmt.Printf("%-28s %12.2f %12.2f\n", "in-process, 100 lives", open[50].Seconds()*1000, shut[50].Seconds()*1000)
+	return nil
+}
+
+func life(d usage.Dirs, id string, cgroups []string) (open, shut time.Duration, err error) {
+	c := exec.Command("sleep", "1000")
+	if err := c.Start(); err != nil {
+		return 0, 0, err
+	}
+	defer func() {
+		c.Process.Kill()
+		c.Wait()
+		for _, dir := range cgroups {
+			os.Remove(dir)
+		}
+	}()
+	for _, dir := range cgroups {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return 0, 0, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(fmt.Sprint(c.Process.Pid)), 0o600); err != nil {
+			return 0, 0, err
+		}
+	}
+	t := time.Now()
+	if _, err := usage.Open(d, usage.Opening{ID: id, Pid: c.Process.Pid, Tenant: "blue"}); err != nil {
+		return 0, 0, err
+	}
+	open = time.Since(t)
+	c.Process.Kill()
+	c.Wait()
+	for _, dir := range cgroups {
+		if err := os.Remove(dir); err != nil {
+			return 0, 0, err
+		}
+	}
+	t = time.Now()
+	_, err = usage.Close(d, usage.Closing{ID: id, By: "poststop"})
+	return open, time.Since(t), err
 }
