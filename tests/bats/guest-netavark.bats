@@ -37,12 +37,12 @@ up() {
   local args
   mapfile -t args < <(bulkhead args "${1%-*}")
   podman --runtime "${2:-crun}" run -d --name "$1" --network shared "${args[@]}" "$IMAGE" sh -c \
-    'nc -lk -p 81 >/dev/null & while :; do nc -l -p 80 -e echo hello; done' 3>&-
+    'nc -lk -p 81 >/dev/null & exec nc -lk -p 80 -e echo hello' 3>&-
 }
 pid_of() { podman inspect -f '{{.State.Pid}}' "$1"; }
 address() { podman inspect -f '{{.NetworkSettings.Networks.shared.IPAddress}}' "$1"; }
 # by nsenter: the packets are the container's, and it takes a tenth of an exec's time
-hears() { nsenter -t "$(pid_of "$1")" -n busybox timeout 5 busybox nc -w 3 "$(address "$2")" 80 </dev/null; }
+hears() { nsenter -t "$(pid_of "$1")" -n busybox timeout 10 busybox nc -w 5 "$(address "$2")" 80 </dev/null; }
 hello() { [ "$(hears "$1" "$2")" = hello ]; }
 sends_ms() { # FROM TO: milliseconds for 3 MB
   local t=${EPOCHREALTIME/./}
