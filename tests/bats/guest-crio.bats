@@ -174,7 +174,7 @@ lives_and_ends() {
   [ "$(receipt blue pod "$(sandbox_id "$pod")" | wc -l)" = 1 ]
   [ ! -e "/run/bulkhead/containers/$(container_id "$pod").json" ]
   # nobody runs a hook for a sandbox, and a container's poststop may still want its record: it is gc's
-  bulkhead gc
+  bulkhead gc --grace 0s
   [ ! -e "/run/bulkhead/containers/$(sandbox_id "$pod").json" ]
 }
 
