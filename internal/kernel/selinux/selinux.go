@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,11 +44,51 @@ func Current() Mode {
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// Label reads the label of what fd, which may be O_PATH, is open on; "" where it has none. getxattrat(2) of Linux 6.13 would
-// spare the way through /proc, but takes no O_PATH descriptor.
+// getxattrat(2) and setxattrat(2) of Linux 6.13 take no O_PATH descriptor either, but they look the descriptor's name up
+// from a directory that is open already, which spares most of the way through /proc.
+var procFD = sync.OnceValue(func() int {
+	fd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	// probe with a descriptor that is surely there: its own
+	if _, err := xattrAt(unix.SYS_GETXATTRAT, fd, fd, nil); errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+})
+
+// xattrArgs is struct xattr_args (include/uapi/linux/xattr.h).
+type xattrArgs struct {
+	value       unsafe.Pointer
+	size, flags uint32
+}
+
+var nameC = append([]byte(xattr), 0)
+
+func xattrAt(call uintptr, dir, fd int, value []byte) (int, error) {
+	var buf [20]byte
+	path := append(strconv.AppendInt(buf[:0], int64(fd), 10), 0)
+	a := xattrArgs{value: unsafe.Pointer(unsafe.SliceData(value)), size: uint32(len(value))}
+	n, _, e := unix.Syscall6(call, uintptr(dir), uintptr(unsafe.Pointer(&path[0])), 0,
+		uintptr(unsafe.Pointer(&nameC[0])), uintptr(unsafe.Pointer(&a)), unsafe.Sizeof(a))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// Label reads the label of what fd, which may be O_PATH, is open on; "" where it has none.
 func Label(fd int) (string, error) {
 	var buf [256]byte
-	n, err := unix.Getxattr(fdPath(fd), xattr, buf[:])
+	var n int
+	var err error
+	if dir := procFD(); dir >= 0 {
+		n, err = xattrAt(unix.SYS_GETXATTRAT, dir, fd, buf[:])
+	} else {
+		n, err = unix.Getxattr(fdPath(fd), xattr, buf[:])
+	}
 	switch {
 	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
 		return "", nil
@@ -60,7 +102,12 @@ func Label(fd int) (string, error) {
 
 // SetLabel writes the label of what fd, which may be O_PATH, is open on; of a symlink itself, not its target.
 func SetLabel(fd int, label string) error {
-	return unix.Setxattr(fdPath(fd), xattr, append([]byte(label), 0), 0)
+	value := append([]byte(label), 0)
+	if dir := procFD(); dir >= 0 {
+		_, err := xattrAt(unix.SYS_SETXATTRAT, dir, fd, value)
+		return err
+	}
+	return unix.Setxattr(fdPath(fd), xattr, value, 0)
 }
 
 // OpenRoot opens the top of a tree. No component of the path may be a symlink.
