@@ -104,6 +104,9 @@ func TestAttacks(t *testing.T) {
 				}
 				for _, k := range attacks {
 					got[k.name] = k.run(l)
+					for i := 0; i < 2 && !got[k.name] && !c.ours; i++ {
+						got[k.name] = k.run(l) // a busy machine is no defence
+					}
 					if c.ours && got[k.name] {
 						t.Errorf("attack gets through: %s", k.name)
 					}
