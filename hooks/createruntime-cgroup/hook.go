@@ -37,6 +37,9 @@ type container struct {
 // confineContainer is the hook. Each step registers its undo before the next begins; the account comes last, because a
 // container that does not start needs none, and fails open.
 func confineContainer(c *hook.Call) error {
+	if c.Spec.Linux == nil {
+		return fmt.Errorf("read config.json of %s: linux is missing", c.State.ID)
+	}
 	k := &container{Call: c}
 	for _, step := range []func() error{k.settle, k.locate, k.namespaces, k.devices, k.ceilings, k.total, k.remember, k.admit} {
 		if err := step(); err != nil {
