@@ -28,6 +28,9 @@ type container struct {
 
 func labelContainer(c *hook.Call) error {
 	k := &container{Call: c}
+	if idle(c.Policy) {
+		return nil
+	}
 	if err := k.settle(); err != nil || k.Policy.Absent || k.rec.Identity.Exempt || k.eff.Level.Use == "off" {
 		return err
 	}
@@ -42,6 +45,27 @@ func labelContainer(c *hook.Call) error {
 		return err
 	}
 	return k.relabel(v.Files)
+}
+
+// idle says whether there is nothing to do for anybody: no SELinux, which was said already, and nobody who requires it. It
+// spares the look at whose the container is; the hooks that come after find that out.
+func idle(p *policy.Policy) bool {
+	const few = 16 // tenants with sections of their own, which are decoded to be asked
+	if selinux.Current() != selinux.Absent || p.For("").Level.Require || p.For("{tenant}").Level.Require || len(p.Tenants()) > few {
+		return false
+	}
+	for _, name := range p.Tenants() {
+		if p.For(name).Level.Require {
+			return false
+		}
+	}
+	_, err := os.Lstat(said(p, selinux.Absent))
+	return err == nil
+}
+
+// said is the file that stands for "this was said since boot".
+func said(p *policy.Policy, mode selinux.Mode) string {
+	return filepath.Join(p.State.Run, "selinux-"+string(mode))
 }
 
 func (k *container) settle() error {
@@ -75,8 +99,7 @@ func (k *container) selinux() (bool, error) {
 		return false, k.Policy.Settle(k.eff.Mode("level"), policy.Decision{Verdict: policy.Refuse, Section: "level", Object: "SELinux",
 			Reason: "want it enforcing, have it " + string(mode), Hint: "boot with selinux=1 enforcing=1, or take `require` out of [level]"}, k.Log)
 	}
-	said := filepath.Join(k.Policy.State.Run, "selinux-"+string(mode))
-	f, err := os.OpenFile(said, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(said(k.Policy, mode), os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
 	if err == nil {
 		f.Close()
 		k.Log.Warn("SELinux is "+string(mode), "section", "level", "reason", "levels hold nobody back on this host; this is said once per boot")
