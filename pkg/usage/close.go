@@ -130,8 +130,11 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		Engine: a.Engine, Runtime: or(a.Runtime, c.Runtime), Start: a.Start, End: later(end, a.Start),
 		How: How{CPU: Absent, Memory: Absent, Pids: Absent, IO: Absent, Net: Absent, Disk: Absent, Exit: Absent},
 	}
+	nets, last, torn, err := a.readings(d)
+	if last != nil && !fig.counted && !fig.alive {
+		fig.files = *last
+	}
 	fig.fill(&r)
-	nets, torn, err := a.readings(d)
 	if len(nets) > 0 {
 		r.Net, r.How.Net = nets, Exact
 	}

@@ -14,15 +14,9 @@ type figures struct {
 	counted bool   // the programs counted this life
 	end     uint64 // CLOCK_BOOTTIME of its last exit, 0 if not known
 	io      []IO
-	files   fileReadings
+	files   cgroupSample
 	left    uint64
 	alive   bool // a cgroup of it is still there
-}
-
-// fileReadings is what a live cgroup's files say.
-type fileReadings struct {
-	cpu               *cpuTimes
-	memory, oom, pids *uint64
 }
 
 // figures reads the programs' maps and, for cgroups that are still there, their files.
@@ -81,25 +75,25 @@ func (f *figures) read(c Cgroup) {
 		}
 	}
 	if c.Hierarchy == 0 {
-		if ns := field("cpu.stat", "usage_usec", 1000); ns != nil && f.files.cpu == nil {
-			f.files.cpu = &cpuTimes{*ns, val(field("cpu.stat", "user_usec", 1000)), val(field("cpu.stat", "system_usec", 1000))}
+		if ns := field("cpu.stat", "usage_usec", 1000); ns != nil && f.files.CPU == nil {
+			f.files.CPU = &cpuTimes{*ns, val(field("cpu.stat", "user_usec", 1000)), val(field("cpu.stat", "system_usec", 1000))}
 		}
-		set(&f.files.memory, number("memory.peak"))
-		set(&f.files.oom, field("memory.events", "oom_kill", 1))
-		set(&f.files.pids, number("pids.peak"))
+		set(&f.files.Memory, number("memory.peak"))
+		set(&f.files.OOM, field("memory.events", "oom_kill", 1))
+		set(&f.files.Pids, number("pids.peak"))
 		return
 	}
 	if c.has("cpuacct") {
 		if ns := number("cpuacct.usage"); ns != nil {
-			f.files.cpu = &cpuTimes{*ns, val(field("cpuacct.stat", "user", 1)), val(field("cpuacct.stat", "system", 1))}
+			f.files.CPU = &cpuTimes{*ns, val(field("cpuacct.stat", "user", 1)), val(field("cpuacct.stat", "system", 1))}
 		}
 	}
 	if c.has("memory") {
-		set(&f.files.memory, number("memory.max_usage_in_bytes"))
-		set(&f.files.oom, field("memory.oom_control", "oom_kill", 1))
+		set(&f.files.Memory, number("memory.max_usage_in_bytes"))
+		set(&f.files.OOM, field("memory.oom_control", "oom_kill", 1))
 	}
 	if c.has("pids") {
-		set(&f.files.pids, number("pids.peak"))
+		set(&f.files.Pids, number("pids.peak"))
 	}
 }
 
@@ -116,13 +110,13 @@ func (f *figures) cpu() (total, base cpuTimes, how string) {
 		total = f.CPU[0].plus(f.Nested[0])
 	}
 	how = Exact
-	if i < 0 && f.files.cpu != nil {
-		total, how = *f.files.cpu, LastSample
+	if i < 0 && f.files.CPU != nil {
+		total, how = *f.files.CPU, LastSample
 		i = 0
 		if f.Flags&hasBaseV1 != 0 {
 			i = 1
 		}
-		if f.left == 0 {
+		if f.alive && f.left == 0 {
 			how = Exact
 		}
 	}
@@ -179,16 +173,16 @@ func (f *figures) fill(r *Receipt) {
 			r.note("cpu includes the runtime's own init")
 		}
 	}
-	sampled := Exact
-	if f.alive && f.left > 0 {
-		sampled = LastSample
+	sampled := LastSample
+	if f.counted && !f.alive || f.alive && f.left == 0 {
+		sampled = Exact
 	}
 	switch {
 	case f.Flags&hasMemory != 0:
 		peak, kills := f.MemoryPages*uint64(os.Getpagesize()), f.OOMKills
 		r.MemoryPeak, r.OOMKills, r.How.Memory = &peak, &kills, Exact
-	case f.files.memory != nil:
-		r.MemoryPeak, r.OOMKills, r.How.Memory = f.files.memory, f.files.oom, sampled
+	case f.files.Memory != nil:
+		r.MemoryPeak, r.OOMKills, r.How.Memory = f.files.Memory, f.files.OOM, sampled
 	}
 	switch {
 	case f.Flags&hasPids != 0:
@@ -197,8 +191,8 @@ func (f *figures) fill(r *Receipt) {
 	case f.PidsPeak > 0: // no watermark in this kernel: the most that were there when one exited
 		peak := f.PidsPeak
 		r.PidsPeak, r.How.Pids = &peak, LastSample
-	case f.files.pids != nil:
-		r.PidsPeak, r.How.Pids = f.files.pids, sampled
+	case f.files.Pids != nil:
+		r.PidsPeak, r.How.Pids = f.files.Pids, sampled
 	}
 	if f.counted {
 		rd, wr := f.ReadBytes, f.WriteBytes

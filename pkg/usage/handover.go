@@ -17,6 +17,17 @@ type reading struct {
 	Port  uint64    `json:"port"`
 	Since time.Time `json:"since,omitzero"`
 	Net   Net       `json:"net"`
+
+	// Where the programs do not count: what the cgroups' files said then.
+	Sample *cgroupSample `json:"sample,omitzero"`
+}
+
+// cgroupSample is what a container's cgroups said while they were there.
+type cgroupSample struct {
+	CPU    *cpuTimes `json:"cpu,omitzero"`
+	Memory *uint64   `json:"memory_peak_bytes,omitzero"`
+	OOM    *uint64   `json:"oom_kills,omitzero"`
+	Pids   *uint64   `json:"pids_peak,omitzero"`
 }
 
 // HandOver adds an interface's final counters to the open account of the
@@ -45,7 +56,7 @@ func HandOver(d Dirs, r NetReading) error {
 	if err != nil {
 		return fail(err)
 	}
-	line, err := seal(reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters})
+	line, err := seal(reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters, Sample: a.sample(d)})
 	if err != nil {
 		return fail(err)
 	}
@@ -105,7 +116,7 @@ func podReceipt(d Dirs, r NetReading) error {
 
 // readings are what was handed over, one per attachment of an interface: a
 // reading handed over twice counts once, with its larger figures.
-func (a *Account) readings(d Dirs) (nets []Net, torn int, err error) {
+func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, err error) {
 	type key struct {
 		network, ifname string
 		port            uint64
@@ -117,6 +128,9 @@ func (a *Account) readings(d Dirs) (nets []Net, torn int, err error) {
 		if err != nil || json.Unmarshal(line, &r) != nil {
 			torn++
 			return nil
+		}
+		if r.Sample != nil {
+			last = r.Sample
 		}
 		k := key{r.Net.Network, r.Net.IfName, r.Port}
 		if i, ok := at[k]; !ok {
@@ -138,7 +152,23 @@ func (a *Account) readings(d Dirs) (nets []Net, torn int, err error) {
 		}
 		errs = append(errs, err)
 	}
-	return nets, torn, errors.Join(errs...)
+	return nets, last, torn, errors.Join(errs...)
+}
+
+// sample reads the cgroups' files at CNI DEL, which is often the last moment
+// at which they are there; nil where the programs count, which is better.
+func (a *Account) sample(d Dirs) *cgroupSample {
+	if _, ok := lookup(d, a.Token); ok {
+		return nil
+	}
+	var f figures
+	for _, c := range a.Cgroups {
+		f.read(c)
+	}
+	if !f.alive {
+		return nil
+	}
+	return &f.files
 }
 
 // find is the open account of a life; of the last life of id if life is "".

@@ -593,3 +593,30 @@ func TestHostNetworkIsCountedBySockets(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutProgramsTheLastSampleCounts has no programs loaded: what the
+// cgroup's files said at CNI DEL is the last that is known, and says so.
+func TestWithoutProgramsTheLastSampleCounts(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	d := testDirs(t)
+	b := newBox(t, false, "burn", "30")
+	if a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); a == nil || err == nil {
+		t.Fatalf("want the account, and an error that nothing is counted; have %v, %v", a, err)
+	}
+	b.run()
+	tr := b.truth()
+	if err := HandOver(d, NetReading{ID: b.id, Network: "n", IfName: "eth0", Port: 1}); err != nil {
+		t.Fatal(err)
+	}
+	b.remove()
+	r, err := Close(d, Closing{ID: b.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.How.CPU != LastSample || *r.CPURaw != tr.cpu || r.How.Memory != LastSample || *r.MemoryPeak != tr.memory {
+		t.Errorf("want %d ns and %d bytes, last-sample; have %v and %v, %+v", tr.cpu, tr.memory, *r.CPURaw, *r.MemoryPeak, r.How)
+	}
+	if r.How.IO != Absent || r.TaskWrite != nil || r.Exit != nil || r.Leftovers != nil {
+		t.Errorf("want no I/O, exit status and leftovers, have %+v", r)
+	}
+}

@@ -21,8 +21,9 @@ type cgroupKey struct {
 }
 
 type cpuTimes struct {
-	NS           uint64
-	User, System uint64 // sampled: only their ratio is of use
+	NS     uint64 `json:"ns"`
+	User   uint64 `json:"user"` // these two are sampled: only their ratio is of use
+	System uint64 `json:"system"`
 }
 
 // Flags of an entry.
