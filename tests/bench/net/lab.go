@@ -167,20 +167,29 @@ func (s side) binary() string {
 	return *bandwidth
 }
 
+// cost is what a verb took on the clock, and of the processor: the latter says something on a busy machine too.
+type cost struct{ wall, cpu time.Duration }
+
 // call runs a verb of a plugin as an engine does, and says what it took.
-func (l *lab) call(s side, verb string, b *box, keys string) (time.Duration, error) {
+func (l *lab) call(s side, verb string, b *box, keys string) (cost, error) {
 	conf := fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net","type":"x"%s,"prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":%q},{"name":%q,"mac":%q,"sandbox":"/proc/%d/fd/%d"}],"ips":[{"interface":1,"address":"%s/24","gateway":%q}]}}`,
 		keys, b.veth, b.ifname, b.mac, os.Getpid(), b.ns.Fd(), b.ip, b.gw)
-	var took time.Duration
+	var took cost
 	err := load.In(int(l.host.Fd()), func() error {
 		c := exec.Command(s.binary())
 		c.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + b.id, "CNI_IFNAME=" + b.ifname, "CNI_PATH=/x", fmt.Sprintf("CNI_NETNS=/proc/%d/fd/%d", os.Getpid(), b.ns.Fd())}
+		if s.name == ours.name && *environ != "" {
+			c.Env = append(c.Env, *environ)
+		}
 		c.Stdin = strings.NewReader(conf)
 		var o, e bytes.Buffer
 		c.Stdout, c.Stderr = &o, &e
 		start := time.Now()
 		err := c.Run()
-		took = time.Since(start)
+		took.wall = time.Since(start)
+		if c.ProcessState != nil {
+			took.cpu = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+		}
 		if err != nil {
 			return fmt.Errorf("%s %s: %w: %s %s", s.name, verb, err, o.String(), e.String())
 		}

@@ -37,6 +37,7 @@ var (
 	many      = flag.Int("many", 1000, "containers of the crowded host")
 	rounds    = flag.Int("rounds", 25, "verbs measured per figure")
 	seconds   = flag.Int("seconds", 6, "of each stream")
+	environ   = flag.String("env", "", "NAME=VALUE for netlimit, to try a setting of the Go runtime")
 	ccs       = flag.String("cc", "cubic,bbr", "congestion controls")
 )
 

@@ -14,6 +14,8 @@ type Op struct {
 	Containers      int
 	Add, Check, Del float64
 	Again           float64 // a second DEL
+	// Of the processor, in milliseconds.
+	AddCPU, CheckCPU, DelCPU float64
 }
 
 // tenantSide is netlimit where the tenant's sum is limited too: both directions by the tenant's IFBs.
@@ -30,7 +32,8 @@ func ops() (all []Op, err error) {
 			if err != nil {
 				return nil, err
 			}
-			fmt.Printf("%-26s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms\n", op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again)
+			fmt.Printf("%-26s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
 	}
@@ -69,7 +72,7 @@ func crowd(name string, s side, n int, tenants bool) (Op, error) {
 			fmt.Fprintf(os.Stderr, "%s: %d containers\n", name, i+1)
 		}
 	}
-	took := map[string][]time.Duration{}
+	took, cpu := map[string][]time.Duration{}, map[string][]time.Duration{}
 	for range *rounds {
 		b, err := l.box(l.boxes)
 		if err != nil {
@@ -80,13 +83,13 @@ func crowd(name string, s side, n int, tenants bool) (Op, error) {
 			if err != nil {
 				return Op{}, err
 			}
-			took[v] = append(took[v], d)
+			took[v], cpu[v] = append(took[v], d.wall), append(cpu[v], d.cpu)
 		}
 		if err := l.remove(b); err != nil {
 			return Op{}, err
 		}
 	}
-	return Op{name, n, median(took["ADD"]), median(took["CHECK"]), median(took["DEL"]), median(took["DEL "])}, nil
+	return Op{name, n, median(took["ADD"]), median(took["CHECK"]), median(took["DEL"]), median(took["DEL "]), median(cpu["ADD"]), median(cpu["CHECK"]), median(cpu["DEL"])}, nil
 }
 
 func median(ds []time.Duration) float64 {
