@@ -13,6 +13,8 @@ BULKHEAD_BIN=${BULKHEAD_BIN:-$TOP/bin}
 POLICY=$SANDBOX/etc/bulkhead/policy.toml
 LIBEXEC=$SANDBOX/libexec/bulkhead
 IMAGE=localhost/busybox
+# Cgroups are not private: what is made without an engine is below a parent that no other sandbox has.
+SANDBOX_CGROUP=/sandbox-$(stat -Lc %i /proc/self/ns/mnt)
 PATH=$SANDBOX/bin:$PATH:/usr/sbin:/sbin
 export POLICY IMAGE LIBEXEC
 
@@ -81,8 +83,6 @@ sandbox_env() {
 	CGROUP_MANAGER=cgroupfs
 	! has systemd || CGROUP_MANAGER=systemd
 	[ -n "${RUNTIME:-}" ] || { has crun && ! has hybrid && RUNTIME=crun || RUNTIME=runc; }
-	# Cgroups are not private: what is made without an engine is below a parent that no other sandbox has.
-	SANDBOX_CGROUP=/sandbox-$(stat -Lc %i /proc/self/ns/mnt)
 	CONTAINERS_CONF=$SANDBOX/etc/containers.conf
 	CNI_PATH=$SANDBOX/libexec/cni:/usr/lib/cni:/opt/cni/bin
 	export CONTAINERS_CONF CNI_PATH
@@ -233,12 +233,15 @@ sandbox_close() {
 		exec 2>/dev/null # cgroups of other sandboxes come and go
 		sandbox_processes | sed 's/^/process /'
 		find /run/netns -mindepth 1 -printf 'netns %p\n' 2>/dev/null
-		ip -o link show | awk -F': ' '{sub(/@.*/, "", $2); print $2}' | grep -vxE 'lo|bh-[a-z0-9-]+|tunl0|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0' | sed 's/^/link /'
 		ids | while read -r id; do find /sys/fs/cgroup -depth -type d -name "*$id*" -printf 'cgroup %p\n'; done
 		find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP/*" -exec sh -c 'for d; do [ -z "$(cat "$d/cgroup.procs")" ] || echo "cgroup $d, with processes"; done' sh {} +
 		awk -v s=$SANDBOX/ 'index($2, s) == 1 && $3 == "overlay" {print "mount " $2}' /proc/self/mounts
 		find /run/bulkhead/containers -type f -name '*.json' -printf 'record %p\n' 2>/dev/null
 		find /var/lib/bulkhead/open -type f -printf 'open account %p\n' 2>/dev/null
+		# The bridge plugin never removes its bridge; netlimit keeps an empty IFB for the next container, and gc removes it.
+		ip -o link show type bridge | awk -F': ' '$2 ~ /^bh-/ {print $2}' | xargs -r -n 1 ip link del
+		[ ! -x $SANDBOX/bin/bulkhead ] || bulkhead gc --quiet --grace 0s | sed 's/^/gc failed: /'
+		ip -o link show | awk -F': ' '{sub(/@.*/, "", $2); print $2}' | grep -vxE 'lo|tunl0|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0' | sed 's/^/link /'
 	)
 	sandbox_kill
 	# No engine removes parents of cgroups. The empty ones go; another sandbox's are not empty, or it makes them again.
