@@ -62,8 +62,9 @@ fill "$here/cni/bulkhead.conflist" "$share/bulkhead/cni/bulkhead.conflist"
 for unit in "$here"/systemd/*; do fill "$unit" "$UNITDIR/$(basename "$unit")"; done
 for file in prices.toml receipt.schema.json; do put "$here/$file" "$share/bulkhead/$file"; done
 fill "$here/tmpfiles/bulkhead.conf" "$TMPFILESDIR/bulkhead.conf"
-# The example is a host's base layer; what the admin wrote is never replaced.
+# The example is documentation: without a policy of the admin's own nothing is restricted. Where programs are told of a file
+# (another PREFIX) it must be there, and what the admin wrote is never replaced.
 if [ -f "$here/policy.toml" ]; then
-	put "$here/policy.toml" "$share/bulkhead/policy.toml"
+	put "$here/policy.toml" "$share/doc/bulkhead/policy.toml"
 	[ "$PREFIX" = /usr ] || [ -e "$DESTDIR$policy" ] || put "$here/policy.toml" "$policy"
 fi
