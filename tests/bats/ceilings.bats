@@ -228,7 +228,9 @@ sum() {
 	END
 	local name
 	for name in a b red; do
-		start "sum-$name-$RUNTIME" --cgroup-parent "$(parent $([ $name = red ] && echo red || echo blue))" -- sh -c "$forker" || return
+		local owner=blue
+		[ $name != red ] || owner=red
+		start "sum-$name-$RUNTIME" --cgroup-parent "$(parent $owner)" -- sh -c "$forker" || return
 	done
 	# the operator raises one container: the sum stands above it
 	if podman update --help >/dev/null 2>&1; then

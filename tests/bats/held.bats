@@ -35,6 +35,8 @@ managers() {
 
 # The container of the row, whatever started it: start_, in_, update_, pid_, stop_ with VIA, RUNTIME, MANAGER set.
 start_() {
+	local flag=()
+	[ "$MANAGER" = cgroupfs ] || flag=(--systemd-cgroup)
 	if [ "$VIA" = podman ]; then
 		local parent=$SANDBOX_CGROUP/bulkhead-blue
 		[ "$MANAGER" = cgroupfs ] || parent=bulkhead-blue.slice
@@ -44,16 +46,18 @@ start_() {
 		local cgroup=$SANDBOX_CGROUP/bulkhead-blue/held
 		[ "$MANAGER" = cgroupfs ] || cgroup=bulkhead-blue.slice:held:one
 		CGROUP=$cgroup bundle held sleep 1000 >/dev/null
-		runtime "$RUNTIME" $([ "$MANAGER" = cgroupfs ] || echo --systemd-cgroup) run --bundle "$SANDBOX/bundles/held" --detach held </dev/null >/dev/null 2>&1 3>&-
+		runtime "$RUNTIME" "${flag[@]}" run --bundle "$SANDBOX/bundles/held" --detach held </dev/null >/dev/null 2>&1 3>&-
 	fi
 }
 exec_() { if [ "$VIA" = podman ]; then podman exec held "$@"; else runtime "$RUNTIME" exec held "$@"; fi; }
 pid_() { if [ "$VIA" = podman ]; then podman inspect -f '{{.State.Pid}}' held; else runtime "$RUNTIME" state held | jq .pid; fi; }
 update_() {
+	local flag=()
+	[ "$MANAGER" = cgroupfs ] || flag=(--systemd-cgroup)
 	if [ "$VIA" = podman ]; then
 		podman update --memory 1g --pids-limit 4000 held || podman update --memory 1g held
 	else
-		runtime "$RUNTIME" $([ "$MANAGER" = cgroupfs ] || echo --systemd-cgroup) update --memory 1000000000 --memory-swap 1000000000 --pids-limit 4000 held
+		runtime "$RUNTIME" "${flag[@]}" update --memory 1000000000 --memory-swap 1000000000 --pids-limit 4000 held
 	fi
 }
 stop_() { if [ "$VIA" = podman ]; then CGROUP_MANAGER=$MANAGER podman rm -f -t 0 held; else runtime "$RUNTIME" delete --force held; fi >/dev/null 2>&1; }
@@ -77,12 +81,20 @@ least() {
 	done
 	echo "$low"
 }
-ceilings() { # memory/pids
+lies() { # VALUE CEILING TOTAL
+	if [ "$1" = max ] || [ "$1" -gt "$3" ]; then
+		echo raised
+	elif [ "$1" -le "$2" ]; then
+		echo held
+	else
+		echo "total held"
+	fi
+}
+
+ceilings() {
 	local m p
 	m=$(least memory/memory.limit_in_bytes memory.max) p=$(least pids/pids.max pids.max)
-	[ "$m" != max ] && [ "$m" -le $((96 << 20)) ] && m=held || m=raised
-	[ "$p" != max ] && [ "$p" -le 90 ] && p=held || { [ "$p" != max ] && [ "$p" -le 95 ] && p="total held" || p=raised; }
-	echo "memory $m, pids $p"
+	echo "memory $(lies "$m" $((96 << 20)) $((96 << 20))), pids $(lies "$p" 90 95)"
 }
 
 row() {

@@ -48,10 +48,10 @@ register() {
 	has hybrid && tree=/sys/fs/cgroup/unified
 	while [ $registered -lt "$1" ]; do
 		registered=$((registered + 1))
-		sleep 10000 </dev/null >/dev/null 2>&1 3>&- &
+		sleep 10000 >/dev/null 2>&1 3>&- &
 		pid=$!
 		sleepers+=("$pid")
-		for dir in $tree$SANDBOX_CGROUP/bench-$registered $(has cgroupv2 || echo /sys/fs/cgroup/{memory,pids,cpu}$SANDBOX_CGROUP/bench-$registered); do
+		for dir in $tree$SANDBOX_CGROUP/bench-$registered $(has cgroupv2 || echo "/sys/fs/cgroup/"{memory,pids,cpu}"$SANDBOX_CGROUP/bench-$registered"); do
 			mkdir -p "$dir"
 			echo "$pid" >"$dir/cgroup.procs"
 		done
@@ -75,7 +75,7 @@ set_of() { # RUNTIME NAME
 		"none=$SANDBOX/bundles/none" "empty=$SANDBOX/bundles/empty" "$2=$SANDBOX/bundles/$2" | sed "s/^/  $1  /"
 }
 
-LIB= rules
+LIB="" rules
 bundle fake true >/dev/null
 echo "load: $(cut -d' ' -f1-3 /proc/loadavg) on $(nproc) processors; medians of $n"
 for count in ${BENCH_REGISTERED:-1 100 1000}; do
@@ -90,4 +90,4 @@ LIB=$disk rules
 for rt in runc crun; do
 	[ ! -e "$SANDBOX/runtimes/$rt" ] || set_of $rt "bulkhead"
 done
-LIB= rules
+LIB="" rules

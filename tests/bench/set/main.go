@@ -36,7 +36,7 @@ func main() {
 
 func run(runtime, root string, n int, args []string) error {
 	if len(args) < 3 || n < 1 {
-		return errors.New("usage: set [-n N] -runtime PATH -root DIR none=BUNDLE empty=BUNDLE NAME=BUNDLE...")
+		return errors.New("want arguments: [-n N] -runtime PATH -root DIR none=BUNDLE empty=BUNDLE NAME=BUNDLE")
 	}
 	var bundles []*bundle
 	for _, a := range args {
