@@ -69,7 +69,8 @@ func newLab(policy string) (*lab, error) {
 	if l.boxes, err = newNS(); err != nil {
 		return nil, err
 	}
-	if l.dir, err = os.MkdirTemp("", "bench"); err != nil {
+	// Where a host keeps it: in memory.
+	if l.dir, err = os.MkdirTemp("/run", "bench"); err != nil {
 		return nil, err
 	}
 	l.policy = filepath.Join(l.dir, "policy.toml")
