@@ -1,0 +1,177 @@
+#!/usr/bin/env bats
+# The talk's attacker: a service is exploited, the kernel tried, the hold hidden. And its claims: limits that do not hold alone,
+# what a neighbour can learn, the ways out that were found over the years, as far as they can be tried without harm.
+
+# shellcheck disable=SC2086,SC2016 # $SANDBOX holds no blanks; what stands in single quotes is for the container
+load helpers
+load harden
+
+setup_file() {
+	sandbox_open
+	mkdir -p $SANDBOX/nohooks $SANDBOX/www/cgi-bin
+	policy </dev/null
+	# A service with a hole: it runs what it is asked.
+	printf '#!/bin/sh\nprintf "Content-Type: text/plain\\r\\n\\r\\n"\neval "$(httpd -d "$QUERY_STRING")" 2>&1\n' >$SANDBOX/www/cgi-bin/x
+	chmod +x $SANDBOX/www/cgi-bin/x
+	echo hello >$SANDBOX/www/index.html
+}
+teardown_file() { sandbox_close; }
+
+# exploit ADDRESS COMMAND: what the intruder does.
+exploit() {
+	exec 5<>"/dev/tcp/$1/80" || return
+	printf 'GET /cgi-bin/x?%s HTTP/1.0\r\n\r\n' "$(jq -rn --arg c "$2" '$c | @uri')" >&5
+	timeout 20 sed '1,/^\r*$/d' <&5
+	exec 5<&-
+}
+
+@test "the intruder: gets in, finds the kernel closed, hides, is found and removed, and is on the receipt" {
+	requires root podman netns podmancni
+	victim=$(start shop -v $SANDBOX/www:/www:ro -v "$BULKHEAD_BIN/test/tryout:/tmp/tool:ro" -- httpd -f -p 80 -h /www)
+	other=$(start neighbour --network none)
+	address=$(ip_of shop)
+	eventually busybox wget -q -O /dev/null "http://$address:80/index.html"
+	# 1. In: it is root in the container. That is what it is given.
+	run exploit "$address" 'id -u; hostname'
+	[ "$status" -eq 0 ] || fail "$output"
+	contains "$output" 0
+	# 2. The toolset runs, and finds nothing that works.
+	exploit "$address" '/tmp/tool' >"$BATS_TEST_TMPDIR/tool.json"
+	harden_control
+	judge_all "$BATS_TEST_TMPDIR/tool.json"
+	# 3. What the neighbour runs is not to be seen, nor its files.
+	run exploit "$address" 'ps; ls /proc | grep -c "^[0-9]"; find / -xdev -name "*neighbour*" 2>/dev/null'
+	lacks "$output" "sleep 1000" neighbour
+	# 4. It hides as a kernel thread, and stays.
+	exploit "$address" 'sh -c "printf kworker/u8:3 >/proc/\$\$/comm; while :; do sleep 1; done" >/dev/null 2>&1 </dev/null & echo'
+	eventually grep -qsx kworker/u8:3 /proc/[0-9]*/comm
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "kworker/u8:3" "looks like a kernel thread" shop
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	busybox wget -q -O /dev/null "http://$address:80/index.html" # the shop is still open
+	run bulkhead rogues
+	[ "$status" -eq 0 ] || fail "$output"
+	podman rm -f -t 0 "$victim" "$other"
+	eventually test -n "$(receipts | jq -c --arg id "$victim" 'select(.id == $id)')"
+}
+
+# probe: all that a container can learn, in shell.
+PROBE='hostname; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/comm /proc/[0-9]*/cgroup /proc/[0-9]*/mountinfo 2>/dev/null | tr "\0" "\n"
+	cat /proc/keys /proc/key-users /proc/locks /proc/timer_list /proc/sched_debug /proc/net/* /proc/sysvipc/* /proc/mounts /proc/modules 2>/dev/null
+	dmesg 2>/dev/null; ls -laR /dev /run /tmp /var 2>/dev/null; find /sys/fs/cgroup /sys/kernel /sys/class/net 2>/dev/null; cat /proc/net/unix /proc/net/arp
+	n=secret; nslookup $n-red 2>/dev/null | grep -A1 ^Name; cat /etc/hosts; for f in /proc/sysvipc/*; do cat $f; done; ls -la /proc/self/fd; echo probed'
+# plant: what the other one has of each kind, under one name.
+PLANT='hostname secret-red 2>/dev/null; mkdir -p /dev/shm/secret-red; touch /tmp/secret-red; printf secret-red >/proc/self/comm
+	nc -l -s 127.0.0.1 -p 4242 & SECRET=secret-red exec sh -c ": secret-red; while :; do sleep 1; done"'
+
+leaks() {
+	red=$(start red-leak --network none --hostname secret-red -- sh -c "$PLANT")
+	sleep_until_planted
+	run podman run --rm --network none "$IMAGE" sh -c "$PROBE"
+	contains "$output" probed
+	lacks "$output" secret-red "${red:0:12}"
+	podman rm -f -t 0 "$red"
+}
+sleep_until_planted() { eventually podman exec red-leak test -e /tmp/secret-red; }
+
+@test "what one container can learn of another: nothing that the other has named" {
+	requires root podman
+	each_runtime leaks
+	# Control: sharing what the host has, without bulkhead, the same probe finds it.
+	RUNTIME=runc
+	red=$(bare run -d --name red-leak --network none --hostname secret-red --ipc host --pid host "$IMAGE" sh -c "$PLANT")
+	eventually bare exec red-leak test -e /tmp/secret-red
+	run bare run --rm --network none --ipc host --pid host --cgroupns host "$IMAGE" sh -c "$PROBE"
+	bare rm -f -t 0 "$red"
+	rm -rf /dev/shm/secret-red
+	contains "$output" secret-red
+}
+
+escapes() {
+	# With what an operator might give away: capabilities, no filter, no masks.
+	with=(--rm --network none --cap-add all --security-opt seccomp=unconfined --security-opt unmask=ALL)
+	# release_agent (CVE-2022-0492): wants a cgroup mount of its own.
+	run podman run "${with[@]}" "$IMAGE" sh -c 'mkdir -p /tmp/c; mount -t cgroup -o none,name=escape x /tmp/c && echo MOUNTED; unshare -UrmC mount -t cgroup x /tmp/c && echo MOUNTED; echo tried'
+	contains "$output" tried
+	lacks "$output" MOUNTED
+	# core_pattern, modprobe, uevent_helper: a program of the container's choice run by the kernel.
+	run podman run "${with[@]}" "$IMAGE" sh -c 'for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /sys/kernel/uevent_helper; do [ -e $f ] && (cat $f >$f) 2>/dev/null && echo WROTE $f; done; echo tried'
+	contains "$output" tried
+	lacks "$output" WROTE
+	# The host's disk, made as a device node.
+	run podman run "${with[@]}" "$IMAGE" sh -c 'for n in "b 254 0" "b 8 0" "b 259 0" "c 1 1"; do mknod /tmp/d $n && echo MADE $n; done; echo tried'
+	contains "$output" tried
+	lacks "$output" MADE
+	# Another container by its number of an open file (open_by_handle_at), and the kernel's log.
+	run podman run "${with[@]}" -v "$BULKHEAD_BIN/test/tryout:/tryout:ro" "$IMAGE" /tryout open_by_handle_at syslog setns
+	lacks "$output" '"result":"done"' '"result":"reached"'
+}
+
+@test "the ways out: release_agent, core_pattern, device nodes, file handles" {
+	requires root podman
+	each_runtime escapes
+	# Control: without bulkhead, the same gifts let it mount and make nodes.
+	RUNTIME=runc
+	run bare run --rm --network none --cap-add all --security-opt seccomp=unconfined "$IMAGE" sh -c 'mkdir -p /tmp/c; mount -t tmpfs x /tmp/c && echo MOUNTED; mknod /tmp/d c 1 3 && echo MADE'
+	contains "$output" MOUNTED MADE
+}
+
+leaked_fd() {
+	sibling=$(start sibling --network none)
+	pid=$(podman inspect -f '{{.State.Pid}}' sibling)
+	BUNDLE_JQ='del(.hooks, .linux.seccomp) | .process.capabilities |= with_entries(.value += ["CAP_SYS_ADMIN"])'
+	for name in leak-bare leak-held; do bundle $name nsenter --uts=/proc/self/fd/3 hostname >/dev/null; done
+	# Control: the runtime itself, with a descriptor of the sibling's namespace left open: it gets in.
+	run runtime "$RUNTIME" run --preserve-fds 1 --bundle $SANDBOX/bundles/leak-bare leak-bare 3<"/proc/$pid/ns/uts"
+	[ "$status" -eq 0 ] || fail "$output"
+	wrapper "$RUNTIME"
+	run "$SANDBOX/wrapped-$RUNTIME" --root "$SANDBOX/state/$RUNTIME" run --preserve-fds 1 --bundle $SANDBOX/bundles/leak-held leak-held 3<"/proc/$pid/ns/uts"
+	[ "$status" -ne 0 ] || fail "entered: $output"
+	podman rm -f -t 0 "$sibling"
+}
+
+@test "a leaked descriptor of a sibling's namespace is of no use" {
+	requires root podman
+	each_runtime leaked_fd
+}
+
+overwrite() {
+	real=$(readlink -f "$(command -v "$RUNTIME")")
+	before=$(sha256sum <"$real")
+	id=$(start overwriter --network none --cap-add all -- sh -c 'while :; do for p in /proc/[0-9]*; do case $p in /proc/1|/proc/$$) ;; *) (echo "#!/bin/sh" >$p/exe) 2>/dev/null && echo WROTE ${p}; esac; done; done')
+	for ((i = 0; i < 4; i++)); do podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
+	lacks "$(podman logs overwriter 2>/dev/null | grep -v busybox)" "WROTE /proc/self"
+	podman rm -f -t 0 "$id"
+	[ "$(sha256sum <"$real")" = "$before" ]
+}
+
+@test "the runtime's own program is not overwritten through /proc (CVE-2019-5736)" {
+	requires root podman
+	each_runtime overwrite
+}
+
+@test "rlimits do not hold alone: counted by user, so one container uses up another's; the pids ceiling does" {
+	requires root podman
+	RUNTIME=runc
+	fill='(i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done) 2>/dev/null; exec sleep 1000'
+	hog=$(bare run -d --name hog --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=20:20 "$IMAGE" sh -c "$fill")
+	eventually exhausted
+	bare rm -f -t 0 "$hog"
+	policy <<-END
+		[cgroup]
+		pids_max = 20
+	END
+	hog=$(start hog --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=2048:2048 -- sh -c "$fill")
+	eventually full
+	run podman run --rm --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=2048:2048 "$IMAGE" sh -c 'echo a | cat | cat && echo works'
+	[ "$status" -eq 0 ] || fail "$output"
+	contains "$output" works
+	podman rm -f -t 0 "$hog"
+	policy </dev/null
+}
+
+# A sibling under the same user cannot fork, though its own container runs one process.
+exhausted() { ! bare run --rm --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=20:20 "$IMAGE" sh -c 'echo a | cat | cat && echo works' | grep -q works; }
+full() { [ "$(podman top hog pid | wc -l)" -ge 18 ] || podman exec hog true 2>&1 | grep -qiE 'resource|cannot|fork|pids'; }
