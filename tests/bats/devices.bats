@@ -80,7 +80,7 @@ deny_exec() {
 		[tenant.test.devices]
 		deny = []
 	END
-	dir=$(BUNDLE_JQ="$everything" bundle dev-allowed sh -c 'head -c1 /dev/zero | wc -c')
+	dir=$(CGROUP=$SANDBOX_CGROUP/bulkhead-test/dev-allowed BUNDLE_JQ="$everything" bundle dev-allowed sh -c 'head -c1 /dev/zero | wc -c')
 	run runtime runc run --bundle "$dir" dev-allowed
 	[ "$status" -eq 0 ] || fail "$output"
 	[ "$output" = 1 ]
