@@ -620,3 +620,32 @@ func TestWithoutProgramsTheLastSampleCounts(t *testing.T) {
 		t.Errorf("want no I/O, exit status and leftovers, have %+v", r)
 	}
 }
+
+// TestGCRemovesEntriesWithoutAnAccount: whoever was killed between the
+// account's removal and the maps' leaves entries to gc.
+func TestGCRemovesEntriesWithoutAnAccount(t *testing.T) {
+	d := kernelDirs(t)
+	b := newBox(t, false, "write", filepath.Join(t.TempDir(), "f"), "65536")
+	a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	if io, err := ioOf(d, a.Token); len(io) == 0 || err != nil {
+		t.Fatalf("want bytes to a disk, have %v, %v", io, err)
+	}
+	if err := os.RemoveAll(filepath.Dir(a.path)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 0} {
+		if done, err := GC(d, 0); err != nil || done.Entries != want {
+			t.Errorf("want %d entries removed, have %d, %v", want, done.Entries, err)
+		}
+	}
+	if io, err := ioOf(d, a.Token); len(io) != 0 || err != nil {
+		t.Errorf("want no bytes left, have %v, %v", io, err)
+	}
+	if _, ok := lookup(d, a.Token); ok {
+		t.Error("the account's entry is still there")
+	}
+}

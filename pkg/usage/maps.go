@@ -242,7 +242,32 @@ func sweepMaps(d Dirs) (int, error) {
 	for _, t := range gone {
 		unregister(d, &Account{Token: t})
 	}
-	return len(gone), nil
+	return len(gone), sweepIO(d, known)
+}
+
+// sweepIO removes the bytes of lives that are closed: of disks that are gone
+// since, and of requests that reached a disk after the close.
+func sweepIO(d Dirs, known map[uint64]bool) error {
+	m, err := openIO(d)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var keys [][]byte
+	if err := m.Each(func(key, _ []byte) bool {
+		if !known[*(*uint64)(unsafe.Pointer(&key[0]))] {
+			keys = append(keys, key)
+		}
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil && !errors.Is(err, bpf.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func sweepCgroups(d Dirs, gone []uint64) error {

@@ -81,6 +81,18 @@ moves_bytes() {
 	each_runtime moves_bytes
 }
 
+layer() {
+	local name=blue-layer-$RUNTIME
+	run podman run --name "$name" "$IMAGE" dd if=/dev/zero of=/big bs=1M count=2
+	[ "$status" -eq 0 ] || fail "$output" || return
+	podman rm -f -t 0 "$name" >/dev/null
+	[ "$(last "$name" '.disk_bytes >= 2097152 and .disk_bytes < 3000000 and .how.disk == "exact"')" = true ] || fail "$(last "$name" .)"
+}
+@test "bytes of the writable layer" {
+	requires root netns podman bpf
+	each_runtime layer
+}
+
 raw_frames() {
 	local name=blue-raw-$RUNTIME
 	# arping writes whole frames past the IP layer: one a second, and nobody answers.

@@ -13,6 +13,12 @@ import (
 // Table writes the report for people. exact prints whole numbers in place of
 // rounded ones.
 func (r *Report) Table(w io.Writer, exact bool) error {
+	if len(r.Rows) == 0 {
+		if _, err := fmt.Fprintln(w, map[bool]string{false: "no receipts", true: "no containers"}[r.Live]); err != nil {
+			return err
+		}
+		return r.remarks(w)
+	}
 	size, took := Bytes, CPU
 	if exact {
 		size = func(n uint64) string { return strconv.FormatUint(n, 10) }
