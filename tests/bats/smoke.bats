@@ -22,6 +22,13 @@ debian() {
 	podman run --rm --network none "$@" --rootfs "$DEBIAN:O" bash -c "set -e; $script" 2>&1
 }
 
+@test "smoke: it is the default profile that they run under" {
+	run debian 'grep -E "CapBnd|^Seccomp:" /proc/self/status; unshare -U true || echo "no namespaces"'
+	contains "$output" "Seccomp:	2" "no namespaces"
+	bounding=$(awk '/CapBnd/ {print $2}' <<<"$output")
+	[ $((0x$bounding >> 8 & 1)) = 0 ] && [ $((0x$bounding >> 29 & 1)) = 0 ] || fail "$output"
+}
+
 @test "smoke: nginx serves a page, its workers are nobody's" {
 	run debian 'nginx; exec 3<>/dev/tcp/127.0.0.1/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; grep -q "Welcome to nginx" <&3; ps -o user= -C nginx 2>/dev/null || true; nginx -s stop; echo fine'
 	[ "$status" -eq 0 ] || fail "$output"
