@@ -15,11 +15,10 @@ var ErrStale = errors.New("policy changed meanwhile")
 
 // plan is an entry with all that belongs to it. It is pure: what Apply writes and Check compares.
 type plan struct {
-	entry  portEntry
-	addrs  []addr
-	pubs   []pubKey
-	peer   peer
-	closed bool
+	entry portEntry
+	addrs []addr
+	pubs  []pubKey
+	peer  peer
 }
 
 func (c *Claim) validate(k Key) error {

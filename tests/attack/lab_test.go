@@ -43,18 +43,16 @@ type network struct {
 }
 
 type ctr struct {
-	l                    *lab
-	name, id, net        string
-	ns                   *testenv.NS
-	ip4, ip6             netip.Addr
-	mac                  [6]byte
-	hostIf               string
-	ports                []map[string]any
-	result               []byte
-	extra4               []string // more addresses of it
-	added                bool
-	link, hostIfindex    int
-	noServers, unguarded bool
+	l             *lab
+	name, id, net string
+	ns            *testenv.NS
+	ip4, ip6      netip.Addr
+	mac           [6]byte
+	hostIf        string
+	ports         []map[string]any
+	result        []byte
+	added         bool
+	link          int
 }
 
 func (c *ctr) ll() netip.Addr { // its EUI-64 link-local
