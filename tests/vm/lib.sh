@@ -36,3 +36,6 @@ image_key() {
 
 # seconds_since T: T as from $EPOCHREALTIME, the answer with one decimal.
 seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
+
+# load_percent: how many times more processes want a processor than there are processors, in percent; 100 to 2000.
+load_percent() { awk -v n="$(nproc)" '{ p = int($1 * 100 / n); if (p < 100) p = 100; if (p > 2000) p = 2000; print p }' /proc/loadavg; }

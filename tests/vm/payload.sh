@@ -46,7 +46,7 @@ done
 promised() { awk -v s="$suite" -v l="$lsm" -v what="$1" '$1 ~ /^#/ { next } ($1 == "all" || $1 == s || $1 == l) && $2 == what { for (i = 3; i <= NF; i++) printf "%s ", $i }' "$VM_DIR/promises"; }
 mkdir -p "$work/tests/vm/guest"
 {
-  printf 'SUITE=%q\nLSM=%q\nHAS=%q\nHAS_NOT=%q\nTEST_LIMIT=%q\nFILTER=%q\nNOW=%q\n' "$suite" "$lsm" "$(promised has)" "$(promised has-not)" "${BULKHEAD_VM_TEST_LIMIT:-300}" "${BULKHEAD_VM_FILTER:-}" "$(date +%s)"
+  printf 'SUITE=%q\nLSM=%q\nHAS=%q\nHAS_NOT=%q\nTEST_LIMIT=%q\nFILTER=%q\nNOW=%q\n' "$suite" "$lsm" "$(promised has)" "$(promised has-not)" "$((${BULKHEAD_VM_TEST_LIMIT:-150} * $(load_percent) / 100))" "${BULKHEAD_VM_FILTER:-}" "$(date +%s)"
   printf 'TESTS=('
   printf '%q ' "${tests[@]}"
   printf ')\n'
