@@ -197,25 +197,20 @@ func (c *Conn) Do(r *Request, each func(typ uint16, body []byte) error) error {
 	}
 }
 
-// receive fills the buffer with one datagram, however long it is.
+// receive fills the buffer with one datagram. The kernel makes none of more than 32 KiB: of a dump as many messages as
+// fit what is received into, and an answer about one object has some kilobytes.
 func (c *Conn) receive() (int, error) {
 	for {
-		n, _, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_PEEK|unix.MSG_TRUNC)
-		if errors.Is(err, unix.EINTR) {
+		n, _, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_TRUNC)
+		switch {
+		case errors.Is(err, unix.EINTR):
 			continue
-		}
-		if errors.Is(err, unix.EAGAIN) {
+		case errors.Is(err, unix.EAGAIN):
 			return 0, fmt.Errorf("read rtnetlink answer: %w", os.ErrDeadlineExceeded)
-		}
-		if err != nil {
+		case err != nil:
 			return 0, fmt.Errorf("read rtnetlink answer: %w", err)
-		}
-		if n > len(c.buf) {
-			c.buf = make([]byte, n)
-		}
-		n, _, err = unix.Recvfrom(c.fd, c.buf, 0)
-		if err != nil {
-			return 0, fmt.Errorf("read rtnetlink answer: %w", err)
+		case n > len(c.buf):
+			return 0, fmt.Errorf("read rtnetlink answer: want at most %d bytes, have %d", len(c.buf), n)
 		}
 		return n, nil
 	}
