@@ -236,16 +236,20 @@ func TestHeal(t *testing.T) {
 	stranger := func(parent uint32, prio uint16) func() error {
 		return func() error { return h.p.conn.AddRedirect(int(c.Index), parent, prio, int(h.br)) }
 	}
-	for name, harm := range map[string]func() error{
-		"clsact taken away":    func() error { return h.p.conn.DelClsact(int(c.Index)) },
-		"a program taken away": func() error { return h.p.conn.DelFilters(int(c.Index), rtnl.ParentIngress, prioProgram) },
-		"another in its place": func() error {
+	for _, tt := range []struct {
+		name string
+		harm func() error
+	}{
+		{"clsact taken away", func() error { return h.p.conn.DelClsact(int(c.Index)) }},
+		{"a program taken away", func() error { return h.p.conn.DelFilters(int(c.Index), rtnl.ParentIngress, prioProgram) }},
+		{"another in its place", func() error {
 			return errors.Join(h.p.conn.DelFilters(int(c.Index), rtnl.ParentEgress, prioProgram), stranger(rtnl.ParentEgress, prioProgram)())
-		},
-		"a program before it, by tcx": func() error { return h.p.attachStranger(c.Index) },
-		"the bridge's MAC changed":    func() error { return h.p.conn.SetMAC(int(h.br), [6]byte{2, 9, 9, 9, 9, 9}) },
+		}},
+		{"the bridge's MAC changed", func() error { return h.p.conn.SetMAC(int(h.br), [6]byte{2, 9, 9, 9, 9, 9}) }},
+		{"a program before it, by tcx", func() error { return h.p.attachStranger(c.Index) }}, // the last: ours hang there too from then on
 	} {
-		h.do(harm)
+		name := tt.name
+		h.do(tt.harm)
 		want := c
 		if strings.Contains(name, "MAC") {
 			want.L3MAC = [6]byte{2, 9, 9, 9, 9, 9}
