@@ -2,11 +2,8 @@ package usage
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"slices"
-	"strconv"
 	"unsafe"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
@@ -157,56 +154,12 @@ func unregister(d Dirs, a *Account) {
 		m.Close()
 	}
 	if m, err := openIO(d); err == nil {
-		for _, k := range devices(m, a.Token) {
+		for _, disk := range disks() {
+			k := ioKey{Token: a.Token, Major: disk.major, Minor: disk.minor}
 			m.Delete(raw(&k))
 		}
 		m.Close()
 	}
-}
-
-// devices are the keys of a life's entries in map io: one for each block
-// device of the host that it used. Asking for each device costs less than
-// walking a map that holds every container's.
-func devices(m *bpf.Map, token uint64) []ioKey {
-	disks, err := os.ReadDir("/sys/block")
-	if err != nil {
-		return nil
-	}
-	var keys []ioKey
-	for _, disk := range disks {
-		b, err := os.ReadFile("/sys/block/" + disk.Name() + "/dev")
-		if err != nil {
-			continue
-		}
-		var k ioKey
-		if _, err := fmt.Sscanf(string(b), "%d:%d", &k.Major, &k.Minor); err != nil {
-			continue
-		}
-		k.Token = token
-		var e ioEntry
-		if m.Lookup(raw(&k), raw(&e)) == nil {
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
-
-// ioOf are a life's bytes per device.
-func ioOf(d Dirs, token uint64) ([]IO, error) {
-	m, err := openIO(d)
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	var all []IO
-	for _, k := range devices(m, token) {
-		var e ioEntry
-		if err := m.Lookup(raw(&k), raw(&e)); err == nil {
-			dev := strconv.Itoa(int(k.Major)) + ":" + strconv.Itoa(int(k.Minor))
-			all = append(all, IO{Dev: dev, Read: e.Read, Write: e.Write})
-		}
-	}
-	return all, nil
 }
 
 // sweepMaps removes entries whose account is gone, and returns how many.

@@ -124,3 +124,16 @@ func TestFiguresSayHowTheyWereHad(t *testing.T) {
 		}
 	}
 }
+
+func TestUnstackCountsARequestOnce(t *testing.T) {
+	t.Parallel()
+	disks := []disk{{name: "vda"}, {name: "vdb"}, {name: "dm-0", below: []string{"vda"}}, {name: "dm-1", below: []string{"dm-0"}}, {name: "md0", below: []string{"vdb", "vdc"}}}
+	all := []IO{{"254:0", 150, 150}, {"254:16", 7, 70}, {"253:0", 100, 150}, {"253:1", 100, 150}, {"9:0", 10, 70}}
+	want := []IO{{"254:0", 50, 0}, {"253:1", 100, 150}, {"9:0", 10, 70}}
+	if d := cmp.Diff(want, unstack(disks, all)); d != "" {
+		t.Error(d)
+	}
+	if have := unstack(nil, nil); have != nil {
+		t.Errorf("nothing: have %v", have)
+	}
+}

@@ -1,0 +1,111 @@
+package usage
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// disk is a block device of the host that is no partition.
+type disk struct {
+	name         string
+	major, minor uint32
+	below        []string // the disks that it is made of (device mapper, md)
+}
+
+func (d disk) dev() string {
+	return strconv.FormatUint(uint64(d.major), 10) + ":" + strconv.FormatUint(uint64(d.minor), 10)
+}
+
+// disks lists the host's. Asking the map for each costs less than walking the
+// map, which holds every container's.
+func disks() []disk {
+	entries, err := os.ReadDir("/sys/block")
+	if err != nil {
+		return nil
+	}
+	var all []disk
+	for _, e := range entries {
+		d := disk{name: e.Name()}
+		b, err := os.ReadFile(filepath.Join("/sys/block", d.name, "dev"))
+		if err != nil {
+			continue
+		}
+		major, minor, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
+		x, err1 := strconv.ParseUint(major, 10, 32)
+		y, err2 := strconv.ParseUint(minor, 10, 32)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		d.major, d.minor = uint32(x), uint32(y)
+		all = append(all, d)
+	}
+	return all
+}
+
+// diskBelow lists what a stacked disk is made of, whole disks for partitions.
+func diskBelow(name string) (below []string) {
+	entries, err := os.ReadDir(filepath.Join("/sys/block", name, "slaves"))
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		where, err := filepath.EvalSymlinks(filepath.Join("/sys/class/block", e.Name()))
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(where, "partition")); err == nil {
+			where = filepath.Dir(where)
+		}
+		below = append(below, filepath.Base(where))
+	}
+	return below
+}
+
+// ioOf are a life's bytes per device.
+func ioOf(d Dirs, token uint64) ([]IO, error) {
+	m, err := openIO(d)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	var used []disk
+	var all []IO
+	for _, disk := range disks() {
+		k := ioKey{Token: token, Major: disk.major, Minor: disk.minor}
+		var e ioEntry
+		if m.Lookup(raw(&k), raw(&e)) == nil {
+			disk.below = diskBelow(disk.name)
+			used = append(used, disk)
+			all = append(all, IO{Dev: disk.dev(), Read: e.Read, Write: e.Write})
+		}
+	}
+	return unstack(used, all), nil
+}
+
+// unstack leaves out of each disk's bytes what came down from a disk that is
+// stacked on it: the kernel counts a request at each layer that it passes, and
+// a sum over disks must have it once.
+func unstack(used []disk, all []IO) []IO {
+	at := map[string]int{}
+	for i, d := range used {
+		at[d.name] = i
+	}
+	rest := append([]IO(nil), all...)
+	for i, d := range used {
+		for _, name := range d.below {
+			if j, ok := at[name]; ok {
+				rest[j].Read = sub(rest[j].Read, all[i].Read)
+				rest[j].Write = sub(rest[j].Write, all[i].Write)
+			}
+		}
+	}
+	var left []IO
+	for _, io := range rest {
+		if io.Read+io.Write > 0 {
+			left = append(left, io)
+		}
+	}
+	return left
+}
