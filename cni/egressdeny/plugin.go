@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +21,8 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
-func init() { runtime.LockOSThread() } // maps and sockets belong to one network namespace
+// The process never changes its network namespace (what has to look into the container's does so on a thread that ends
+// with it), so nothing here is bound to a thread.
 
 type plugin struct{ stdout, stderr io.Writer }
 

@@ -38,7 +38,7 @@ type ctr struct {
 }
 
 func newLab() (*lab, error) {
-	dir, err := os.MkdirTemp("", "egress")
+	dir, err := os.MkdirTemp("/run", "egress") // a tmpfs, as state has it on a host
 	if err != nil {
 		return nil, err
 	}
