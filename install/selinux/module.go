@@ -19,8 +19,8 @@ import (
 //go:embed bulkhead.cil
 var module []byte
 
-// timeout bounds semodule, which compiles the whole policy: seconds on hardware, half a minute under emulation.
-const timeout = 5 * time.Minute
+// timeout bounds semodule, which compiles the whole policy: seconds on hardware, minutes under emulation on a busy machine.
+const timeout = 10 * time.Minute
 
 // priority is semodule's for local modules of packages, below an administrator's own (400).
 const priority = "200"
