@@ -30,8 +30,24 @@ image_key() {
     cd "$VM_DIR" || exit 1
     printf 'suite %s mirror %s extra %s\n' "$1" "${BULKHEAD_VM_MIRROR:-}" "${BULKHEAD_VM_PACKAGES:-}"
     find mkimage.sh image packages/all "packages/$1" "policy/$1.cil" rootfs -type f -printf '%m %p\n' | LC_ALL=C sort |
-      while read -r mode path; do printf '%s %s %s\n' "$mode" "$path" "$(sha256sum <"$path")"; done
+      while read -r mode path; do
+        # whether it is executable counts, not the umask of whoever cloned
+        case $mode in *[1357]*) mode=755 ;; *) mode=644 ;; esac
+        printf '%s %s %s\n' "$mode" "$path" "$(sha256sum <"$path")"
+      done
   ) | sha256sum | cut -c1-16
+}
+
+# image SUITE: the image's directory, built first where it is not there. One that is there waits for nobody's build.
+image() {
+  local dir
+  dir=$(cache_dir)/$1-$(image_key "$1")
+  if [ -e "$dir/info" ]; then
+    touch "$dir"
+    echo "$dir"
+  else
+    "$VM_DIR/mkimage.sh" "$1"
+  fi
 }
 
 # seconds_since T: T as from $EPOCHREALTIME, the answer with one decimal.
