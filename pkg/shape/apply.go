@@ -76,12 +76,16 @@ func (s *Shaper) apply(p Plan, live bool, redirect func(Placed) error) (err erro
 			s.deleteSubnets(w.Veth)
 		}
 	})
-	for _, dir := range []struct {
+	for i, dir := range []struct {
 		b  *Branch
 		at *place
 	}{{p.In, &rec.In}, {p.Out, &rec.Out}} {
 		was := *dir.at
-		if *dir.at, err = s.place(d, w, dir.b, was); err != nil {
+		intend := func(next place) error {
+			rec.Next[i] = next
+			return s.putRecord(d, &rec)
+		}
+		if *dir.at, err = s.place(d, w, dir.b, was, intend); err != nil {
 			return fmt.Errorf("limit %s: %w", w.Key, err)
 		}
 		if now := *dir.at; now.Device != was.Device && now.Device != 0 {
@@ -94,7 +98,7 @@ func (s *Shaper) apply(p Plan, live bool, redirect func(Placed) error) (err erro
 	if err := redirect(rec.placed()); err != nil {
 		return err
 	}
-	undo = nil
+	undo, rec.Next = nil, [2]place{}
 	for _, dir := range []struct {
 		was place
 		now *place
@@ -116,52 +120,77 @@ func (r *Record) placed() (p Placed) {
 	return p
 }
 
-// place makes the classes of a branch, or changes those at `at` where the device stays the same.
-func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place) (place, error) {
+// place makes the classes of a branch, or changes those at `at` where the device stays the same. Before it makes any it
+// says by intend where they will be, so that a DEL finds what a killed ADD left.
+func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(place) error) (place, error) {
 	if b == nil {
 		return place{}, nil
 	}
-	dev, fresh := w.Veth, place{}
+	dev := w.Veth
 	if b.Device != "" {
 		unlock, err := s.lock(b.Device)
 		if err != nil {
-			return fresh, err
+			return place{}, err
 		}
 		defer unlock()
 		if dev, err = s.ensureIFB(b.Device, b.Total, w.MTU); err != nil {
-			return fresh, err
+			return place{}, err
 		}
-	} else if err := s.ensureTree(dev, "", 0, w.MTU, "shape_own"); err != nil {
-		return fresh, err
 	}
 	if at.Device == dev && s.owns(d, dev, w.Veth) {
+		if b.Device == "" {
+			if err := s.ensureTree(dev, "", 0, w.MTU, "shape_own"); err != nil {
+				return place{}, err
+			}
+		}
 		if _, err := s.class(dev, at.Base); err != nil {
 			at.Anew = true
 		}
-		if err := s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at); err != nil {
-			return fresh, err
+		return at, s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at)
+	}
+	s.evict(dev, w.Veth)
+	fresh, err := s.free(dev, b.Device, w.Veth)
+	if err == nil {
+		err = intend(fresh)
+	}
+	if err != nil {
+		return place{}, err
+	}
+	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil && b.Device == "" {
+		err = s.ensureTree(dev, "", 0, w.MTU, "shape_own")
+	}
+	if err == nil {
+		err = s.grow(d, dev, fresh.Base, w, b, create, &fresh)
+	}
+	if err != nil {
+		s.clear(d, w.Veth, fresh)
+		return place{}, err
+	}
+	return fresh, nil
+}
+
+// free finds a place for another container; the caller holds the tree's lock. On a container's own veth there is one,
+// unless somebody else's root has its number.
+func (s *Shaper) free(dev uint32, device string, veth uint32) (place, error) {
+	at := place{Device: dev, Base: firstMinor}
+	if device == "" {
+		if kind, _ := s.qdisc(dev, handleHTB, handleRoot); kind != "" {
+			return place{}, fmt.Errorf("%w: link %d: want no root qdisc, have %s 1:", ErrOccupied, dev, kind)
 		}
 		return at, nil
 	}
-	s.evict(dev, w.Veth)
-	fresh = place{Device: dev, Base: firstMinor}
-	if b.Device != "" {
-		fresh.Base = firstMinor + 3*(w.Veth%slotsPerTree)
-	}
+	at.Base = firstMinor + 3*(veth%slotsPerTree)
 	for range slotsPerTree {
-		err := s.grow(d, dev, fresh.Base, w, b, create, &fresh)
-		if err == nil {
-			return fresh, nil
-		}
-		if !errors.Is(err, unix.EEXIST) {
-			s.clearClasses(dev, fresh.Base)
+		if _, err := s.class(dev, at.Base); absent(err) {
+			return at, nil
+		} else if err != nil && !errors.Is(err, errNotHTB) {
 			return place{}, err
 		}
-		if fresh.Base += 3; fresh.Base >= firstMinor+3*slotsPerTree {
-			fresh.Base = firstMinor
+		if at.Base += 3; at.Base >= firstMinor+3*slotsPerTree {
+			at.Base = firstMinor
 		}
 	}
-	return place{}, fmt.Errorf("%w: %s holds %d containers", ErrExhausted, nameOf(b.Device), slotsPerTree)
+	return place{}, fmt.Errorf("%w: %q holds %d containers", ErrExhausted, device, slotsPerTree)
 }
 
 // evict clears what a container left that had the same ifindex before: that interface is gone, for the number is in use
@@ -183,14 +212,8 @@ func (s *Shaper) evict(dev, veth uint32) {
 			at.Device = 0
 		}
 	}
+	s.clear(owner, veth, place{Device: dev, Base: ne.Uint32(v[16:])}) // what it had only begun
 	_ = s.putRecord(owner, &r)
-}
-
-func nameOf(device string) string {
-	if device == "" {
-		return "the interface"
-	}
-	return fmt.Sprintf("%q", device)
 }
 
 // owns says whether the classifier's entry is this container's: ifindexes are used again.
@@ -320,7 +343,7 @@ func (s *Shaper) Remove(k Key) (dropped uint64, err error) {
 }
 
 func (s *Shaper) remove(d [16]byte, r *Record) (dropped uint64, err error) {
-	for _, at := range []place{r.In, r.Out} {
+	for _, at := range []place{r.In, r.Out, r.Next[0], r.Next[1]} {
 		dropped += at.Kept
 		if at.Device != 0 {
 			dropped += s.clear(d, r.Want.Veth, at)

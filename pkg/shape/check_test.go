@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
-	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
@@ -73,6 +72,7 @@ func TestCheckSees(t *testing.T) {
 	d := l.container("own")
 	wd := l.want(d, 5e6, 0)
 	l.apply(wd)
+	up := shape.HostUploadOf(c.veth)
 	id := func(n uint32) string { return fmt.Sprintf("1:%x", base(c)+n) }
 	leaf := func(n uint32) string { return fmt.Sprintf("%x:", base(c)+n) }
 	for _, tt := range []struct {
@@ -80,13 +80,13 @@ func TestCheckSees(t *testing.T) {
 		cmd  string
 		says string
 	}{
-		{"ceil of the class", "tc class change dev bh-up classid " + id(0) + " htb rate 20mbit ceil 1gbit", "want ceil 20Mbit, have 1Gbit"},
-		{"rate of the bulk leaf", "tc class change dev bh-up classid " + id(2) + " parent " + id(0) + " htb rate 1mbit ceil 20mbit prio 1", "have 1Mbit"},
-		{"no bulk leaf", "tc class del dev bh-up classid " + id(2), "have none"},
-		{"queue replaced", "tc qdisc del dev bh-up parent " + id(2) + "; tc qdisc add dev bh-up parent " + id(2) + " handle " + leaf(2) + " pfifo limit 1000", `want tbf, have "pfifo"`},
-		{"no classifier", "tc filter del dev bh-up prio 1", "classifier"},
-		{"root replaced", "tc qdisc del dev bh-up root", "want htb"},
-		{"closed class opened", "tc class change dev bh-up classid 1:2 htb rate 1gbit", "class 1:2"},
+		{"ceil of the class", "tc class change dev " + up + " classid " + id(0) + " htb rate 20mbit ceil 1gbit", "want ceil 20Mbit, have 1Gbit"},
+		{"rate of the bulk leaf", "tc class change dev " + up + " classid " + id(2) + " parent " + id(0) + " htb rate 1mbit ceil 20mbit prio 1", "have 1Mbit"},
+		{"no bulk leaf", "tc class del dev " + up + " classid " + id(2), "have none"},
+		{"queue replaced", "tc qdisc del dev " + up + " parent " + id(2) + "; tc qdisc add dev " + up + " parent " + id(2) + " handle " + leaf(2) + " pfifo limit 1000", `want tbf, have "pfifo"`},
+		{"no classifier", "tc filter del dev " + up + " prio 1", "classifier"},
+		{"root replaced", "tc qdisc del dev " + up + " root", "want htb"},
+		{"closed class opened", "tc class change dev " + up + " classid 1:2 htb rate 1gbit", "class 1:2"},
 		{"tenant's total", "tc class change dev bh-i4 classid 1:1 htb rate 1gbit ceil 1gbit", "want ceil 100Mbit"},
 		{"IFB down", "ip link set bh-i4 down", "want it up"},
 		{"IFB gone", "ip link del bh-i4", "no such link"},
@@ -211,7 +211,7 @@ func TestRemoveWithoutInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	if gone := l.sweep(); len(gone) != 2 {
-		t.Errorf("sweep took %v, want bh-up and bh-i2", gone)
+		t.Errorf("sweep took %v, want an upload's and bh-i2", gone)
 	}
 	l.host.Command("ip", "link", "del", "vb")
 }
@@ -222,7 +222,9 @@ func TestExhausted(t *testing.T) {
 	l := newLab(t)
 	for i, name := range []string{"a", "b", "c"} {
 		c := l.container(name)
-		err := l.try(func() error { return l.tryApply(l.want(c, 0, policy.BitsPerSecond(1e6))) })
+		w := l.want(c, 0, 0)
+		w.Tenant, w.TotalOut = 1, 1e6
+		err := l.try(func() error { return l.tryApply(w) })
 		if full := errors.Is(err, shape.ErrExhausted); full != (i == 2) {
 			t.Errorf("container %d: %v", i, err)
 		}

@@ -8,7 +8,7 @@ import (
 
 // Where a direction is shaped.
 const (
-	HostUpload = "bh-up" // the IFB that all uploads without a tenant's total share
+	HostUpload = "bh-up" // + 0 to 7: the IFBs that all uploads without a tenant's total share
 	prefixIn   = "bh-i"  // + the tenant's number: its downloads
 	prefixOut  = "bh-o"  // + the tenant's number: its uploads
 )
@@ -85,12 +85,18 @@ func Make(w Want) (Plan, error) {
 	}
 	if w.Out.Rate != 0 || w.TotalOut != 0 {
 		p.Out = branch(w, w.Out, w.TotalOut)
-		p.Out.Upload, p.Out.Device = true, HostUpload
+		p.Out.Upload, p.Out.Device = true, HostUploadOf(w.Veth)
 		if w.TotalOut != 0 {
 			p.Out.Device = prefixOut + strconv.FormatUint(uint64(w.Tenant), 10)
 		}
 	}
 	return p, nil
+}
+
+// HostUploadOf is the IFB that an interface's upload goes through where its tenant has no total. Adding a class walks all
+// classes of the device, and a device has one lock: eight share the host's containers.
+func HostUploadOf(veth uint32) string {
+	return HostUpload + strconv.FormatUint(uint64(veth%8), 10)
 }
 
 func branch(w Want, l Limit, total policy.BitsPerSecond) *Branch {

@@ -121,7 +121,7 @@ func TestBound(t *testing.T) {
 
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
-	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5, true}, Out: place{4, 0x13, 6, false}}
+	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5, true}, Out: place{4, 0x13, 6, false}, Next: [2]place{{Device: 8, Base: 9}, {Device: 10, Base: 11}}}
 	r.Want = want()
 	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only = Limit{1, 2}, Limit{3, 4}, 5, true
 	r.Want.Tenant, r.Want.TotalIn, r.Want.TotalOut = 6, 7, 8
@@ -155,7 +155,7 @@ func TestSubnetKeys(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	for name, ours := range map[string]bool{"bh-up": true, "bh-i1": true, "bh-o1073741823": true, "bh-i": false, "bh-ix": false, "bh-up2": false, "ifb0": false} {
+	for name, ours := range map[string]bool{"bh-up0": true, "bh-up": false, "bh-i1": true, "bh-o1073741823": true, "bh-i": false, "bh-ix": false, "bh-upx": false, "ifb0": false} {
 		if oursByName(name) != ours {
 			t.Errorf("%q: have %v", name, !ours)
 		}

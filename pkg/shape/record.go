@@ -42,7 +42,8 @@ type Record struct {
 	Want     Want // without Subnets
 	Live     bool // changed by `bulkhead limit` since the plugin's ADD
 	In, Out  place
-	Networks uint32 // number of Subnets
+	Next     [2]place // of In and Out, while they are being made
+	Networks uint32   // number of Subnets
 }
 
 func (r *Record) marshal() []byte {
@@ -67,6 +68,9 @@ func (r *Record) marshal() []byte {
 	for _, v := range []uint64{uint64(w.In.Rate), w.In.Burst, uint64(w.Out.Rate), w.Out.Burst, uint64(w.Min), uint64(w.TotalIn), uint64(w.TotalOut), r.In.Kept, r.Out.Kept,
 		uint64(w.Asked.In.Rate), w.Asked.In.Burst, uint64(w.Asked.Out.Rate), w.Asked.Out.Burst, uint64(w.Asked.Min)} {
 		b = ne.AppendUint64(b, v)
+	}
+	for _, n := range r.Next {
+		b = ne.AppendUint32(ne.AppendUint32(b, n.Device), n.Base)
 	}
 	b = append(b, fixed(w.Key.ContainerID, maxName)...)
 	b = append(b, fixed(w.Key.Network, maxName)...)
@@ -95,6 +99,9 @@ func unmarshalRecord(b []byte) (r Record, err error) {
 	w.Asked.In = Limit{rate(), u64()}
 	w.Asked.Out = Limit{rate(), u64()}
 	w.Asked.Min = rate()
+	for i := range r.Next {
+		r.Next[i].Device, r.Next[i].Base = u32(), u32()
+	}
 	w.Key.ContainerID = str(maxName)
 	w.Key.Network = str(maxName)
 	w.Key.IfName = str(maxIfName)

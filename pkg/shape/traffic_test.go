@@ -264,7 +264,7 @@ func TestMissingClassIsClosed(t *testing.T) {
 	f := l.flow(c, "out")
 	within(t, "before", rate(time.Second, f)[0]/50e6, 0.25, 1.03)
 	for _, k := range []string{"1", "2"} {
-		l.host.Command("tc", "class", "del", "dev", shape.HostUpload, "classid", fmt.Sprintf("1:%x", base(c)+map[string]uint32{"1": 1, "2": 2}[k]))
+		l.host.Command("tc", "class", "del", "dev", shape.HostUploadOf(c.veth), "classid", fmt.Sprintf("1:%x", base(c)+map[string]uint32{"1": 1, "2": 2}[k]))
 	}
 	time.Sleep(100 * time.Millisecond)
 	if r := rate(500*time.Millisecond, f)[0]; r > 1e6 {
@@ -350,7 +350,7 @@ func TestMTUs(t *testing.T) {
 			c.ip, c.gw = "[fd00::2]", "[fd00::1]"
 			f := l.flow(c, dir)
 			time.Sleep(100 * time.Millisecond)
-			within(t, fmt.Sprintf("MTU %d %s: rate / limit", mtu, dir), rate(800*time.Millisecond, f)[0]/layer2/30e6, 0.2, 1.01)
+			within(t, fmt.Sprintf("MTU %d %s: rate / limit", mtu, dir), rate(800*time.Millisecond, f)[0]/layer2/30e6, 0.2, 1.03) // in a window that begins with a queue
 			f.stop()
 		}
 	}

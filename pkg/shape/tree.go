@@ -107,6 +107,8 @@ func fixedClasses(total policy.BitsPerSecond, mtu uint32) []class {
 	return cs
 }
 
+var errNotHTB = errors.New("not an htb class")
+
 // class reads one class.
 func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	m, err := s.get(unix.RTM_GETTCLASS, tcmsg(dev, major|minor, 0, 0, nil))
@@ -115,7 +117,7 @@ func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	}
 	st, ok := parseClass(m)
 	if !ok {
-		return st, fmt.Errorf("read class 1:%x of link %d: want an htb class, have another's", minor, dev)
+		return st, fmt.Errorf("read class 1:%x of link %d: %w", minor, dev, errNotHTB)
 	}
 	return st, nil
 }
@@ -187,10 +189,7 @@ func (s *Shaper) Sweep() (gone []string, err error) {
 }
 
 func oursByName(name string) bool {
-	if name == HostUpload {
-		return true
-	}
-	for _, p := range []string{prefixIn, prefixOut} {
+	for _, p := range []string{HostUpload, prefixIn, prefixOut} {
 		if n, ok := strings.CutPrefix(name, p); ok && n != "" && strings.Trim(n, "0123456789") == "" {
 			return true
 		}
