@@ -101,8 +101,20 @@ func (o *object) decode(name string, v any) (bool, error) {
 
 // set gives the member this value, at its old place or at the end.
 func (o *object) set(name string, value any) error {
-	raw, ok := value.(jsontext.Value)
-	if !ok {
+	var raw jsontext.Value
+	switch v := value.(type) {
+	case jsontext.Value:
+		raw = v
+	case []jsontext.Value: // the encoder would write them anew
+		raw = append(raw, '[')
+		for i, e := range v {
+			if i > 0 {
+				raw = append(raw, ',')
+			}
+			raw = append(raw, e...)
+		}
+		raw = append(raw, ']')
+	default:
 		b, err := json.Marshal(value, json.Deterministic(true))
 		if err != nil {
 			return fmt.Errorf("encode %s/%s: %w", o.path, name, err)

@@ -181,8 +181,8 @@ func limitText(v uint64) string {
 	return strconv.FormatUint(v, 10)
 }
 
-// hardenAppArmor confines what is unconfined. A profile that the engine chose stays: which of two is the tighter
-// cannot be told.
+// hardenAppArmor confines what is unconfined, and stacks on a profile that the engine chose (A//&B allows what both
+// allow): which of two is the tighter cannot be told.
 func hardenAppArmor(p *object, r Rules, h Host, res *Result) error {
 	if r.AppArmor == "" || !h.AppArmor {
 		return nil
@@ -191,23 +191,28 @@ func hardenAppArmor(p *object, r Rules, h Host, res *Result) error {
 	if _, err := p.decode("apparmorProfile", &have); err != nil {
 		return err
 	}
-	if have != "" && have != "unconfined" {
-		return nil
-	}
 	profile := r.confinement(h.Loaded)
-	if profile == "" {
-		if r.AppArmorRequired {
-			res.Refusals = append(res.Refusals, Refusal{"AppArmor profile " + r.AppArmor, "it is not loaded", "bulkhead apparmor load"})
-			return nil
-		}
-		res.Notes = append(res.Notes, fmt.Sprintf("AppArmor profile %s is not loaded, and the container is unconfined; hint: bulkhead apparmor load", r.AppArmor))
+	stack := strings.Split(have, "//&")
+	if profile != "" && slices.Contains(stack, profile) {
 		return nil
 	}
-	if have == "" {
+	confined := have != "" && have != "unconfined"
+	if profile == "" {
+		if r.AppArmorRequired && !confined {
+			res.Refusals = append(res.Refusals, Refusal{"AppArmor profile " + r.AppArmor, "it is not loaded", "bulkhead apparmor load"})
+		} else if !confined {
+			res.Notes = append(res.Notes, fmt.Sprintf("AppArmor profile %s is not loaded, and the container is unconfined; hint: bulkhead apparmor load", r.AppArmor))
+		}
+		return nil
+	}
+	want, why := profile, "what the engine left unconfined"
+	if confined {
+		want, why = have+"//&"+profile, "beside the engine's own profile: what both allow"
+	} else if have == "" {
 		have = "none"
 	}
-	res.change(p.path+"/apparmorProfile", Set, "what the engine left unconfined", have, profile)
-	return p.set("apparmorProfile", profile)
+	res.change(p.path+"/apparmorProfile", Set, why, have, want)
+	return p.set("apparmorProfile", want)
 }
 
 // Dropped says whether the rules drop a capability, named in any way that a runtime takes.

@@ -85,3 +85,12 @@ stacked() {
   stacked runc
   stacked crun
 }
+
+@test "apparmor: on the engine's own profile ours is stacked" {
+  bulkhead apparmor load
+  run podman run --rm --network none "$IMAGE" cat /proc/self/attr/current
+  contains "$output" containers-default "//&bulkhead"
+  id=$(podman run -d --network none "$IMAGE" sleep 1000)
+  podman stop -t 1 "$id"
+  podman rm -f -t 0 "$id"
+}
