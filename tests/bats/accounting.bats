@@ -12,6 +12,8 @@ setup() {
 		file = "$SANDBOX/log"
 		[identity]
 		name = { "blue-*" = "blue", "red-*" = "red" }
+		[harden]
+		keep_capabilities = ["CAP_NET_RAW"]
 	END
 }
 
