@@ -52,7 +52,7 @@ func (p *Ports) zeroCounts(life uint32) error {
 	if err != nil {
 		return err
 	}
-	return m.Update(raw(&life), make([]byte, m.ValueBytes()), bpf.Any)
+	return update(m, raw(&life), make([]byte, m.ValueBytes()))
 }
 
 func (p *Ports) delCounts(life uint32) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,18 @@ func (t *table[K, V]) put(k K, v V) error {
 	if err != nil {
 		return err
 	}
-	return m.Update(raw(&k), raw(&v), bpf.Any)
+	return update(m, raw(&k), raw(&v))
+}
+
+// update writes an entry. The kernel takes the memory of these maps' entries from caches that it fills behind our back,
+// and answers ENOMEM where many entries are made at once: a moment later there is some.
+func update(m *bpf.Map, key, value []byte) (err error) {
+	for wait := time.Millisecond; ; wait *= 2 {
+		if err = m.Update(key, value, bpf.Any); !errors.Is(err, unix.ENOMEM) || wait > 512*time.Millisecond {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // del takes the entry of k away; none is no error.

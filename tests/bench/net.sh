@@ -6,4 +6,5 @@ cd "$(dirname "$0")/../.."
 mkdir -p build
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o build/bandwidth github.com/containernetworking/plugins/plugins/meta/bandwidth
 # shellcheck disable=SC2086 # words
+sh tests/bench/egress/run.sh
 exec bin/test/private bin/test/net ${NET_ARGS:-}

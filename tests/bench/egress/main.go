@@ -46,7 +46,12 @@ func run() error {
 			return err
 		}
 	}
-	if want("many") {
+	if want("burst") {
+		if err := l.burst(40, "skel", "egressdeny"); err != nil {
+			return err
+		}
+	}
+	if want("many") { // a bridge has at most 1,024 ports
 		if err := l.crowd(*many); err != nil {
 			return err
 		}
@@ -57,11 +62,6 @@ func run() error {
 	}
 	if want("stream") {
 		if err := l.streams(); err != nil {
-			return err
-		}
-	}
-	if want("burst") {
-		if err := l.burst(40, "skel", "egressdeny"); err != nil {
 			return err
 		}
 	}
