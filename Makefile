@@ -64,7 +64,7 @@ bench-hooks: build test-tools ## what each hook costs, and the whole set in a st
 	@tests/bench/set.sh
 
 bench-net: build test-tools ## netlimit beside its peers (root)
-	@tests/bench/net.sh
+	@PATH="$$(dirname $(GO)):$$PATH" tests/bench/net.sh
 
 bench-accounting: build test-tools ## the books and the counting (root)
 	@tests/bench/accounting.sh

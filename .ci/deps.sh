@@ -22,6 +22,7 @@ iproute2                    ip
 busybox-static              busybox
 bats                        bats
 jq                          jq
+ethtool                     ethtool
 procps                      ps
 clang                       clang
 llvm                        llvm-strip

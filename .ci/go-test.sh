@@ -7,7 +7,14 @@ cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- ./...
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-"$(sh .ci/go-path.sh)" test -buildvcs=false -json "$@" >"$out" 2>&1
+go=$(sh .ci/go-path.sh)
+# Some tests build the peers, and do so where there is no network any more.
+"$go" mod download >"$out" 2>&1 || {
+	cat "$out"
+	echo "0 passed, 1 failed, 0 skipped"
+	exit 1
+}
+"$go" test -buildvcs=false -json "$@" >"$out" 2>&1
 status=$?
 # Lines that are no JSON are the go command's own words (a module that cannot be had).
 grep -av '^{' "$out"
