@@ -426,7 +426,8 @@ func TestLimitsAreComplements(t *testing.T) {
 		}
 		for range 20000 {
 			test(r.Uint64() >> r.IntN(64))
-			test(uint64(1)<<r.IntN(32) | uint64(1)<<r.IntN(32))
+			two := uint64(1) << r.IntN(32)
+			test(two | uint64(1)<<r.IntN(32))
 			test(low32 &^ (uint64(1) << r.IntN(32)))
 		}
 	}
