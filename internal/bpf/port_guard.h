@@ -294,7 +294,7 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 	number = q ? q->number : in ? skb->tc_index : 0;
 	ours = number == me->number;
 	infra = number == INFRA_NO;
-	if (number && !ours && !infra && (q || !(me->rules & AS_OUTSIDE))) return R_TENANT;
+	if (number && !ours && !infra && (!(me->rules & AS_OUTSIDE) || p->group || p->etype == ETH_P_ARP)) return R_TENANT;
 	if (!p->group && !same6(p->eth.h_dest, me->mac)) {
 		if (ours && p->etype != ETH_P_ARP && is_group(me, p->eth.h_dest) && multicast(&p->dst)) {
 			p->inside = 1;

@@ -259,7 +259,12 @@ func (l *lab) add(name, netName string, ports ...map[string]any) *ctr {
 		}
 		return nil
 	})
-	if err := c.add(); err != nil {
+	err := c.add()
+	for i := 0; i < 3 && err != nil && strings.Contains(err.Error(), "tentative"); i++ { // the reference bridge plugin, on a busy machine
+		_ = c.each("DEL", nil)
+		err = c.add()
+	}
+	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.ctrs[name] = c
