@@ -527,6 +527,11 @@ func TestHundredShortContainers(t *testing.T) {
 		for _, io := range r.IO {
 			written += io.Write
 		}
+		// It burned 30 ms for certain. What it saw itself has in it what it
+		// used before it was in the cgroup, and not its own end.
+		if own := *r.CPUUser + *r.CPUSystem; own < 29e6 || own > *r.CPURaw {
+			t.Errorf("own cpu: want at least the 30 ms burned and at most the raw %d, have %d", *r.CPURaw, own)
+		}
 		for figure, e := range map[string]float64{
 			"cpu, the cgroup's own figure (us)": (float64(*r.CPURaw) - float64(tr.cpu)) / 1e3,
 			"memory, the kernel's mark (bytes)": float64(*r.MemoryPeak) - float64(tr.memory),
@@ -548,10 +553,6 @@ func TestHundredShortContainers(t *testing.T) {
 		if ok && (least < -limit || most > limit) && !(figure[0] == 'p' && testenv.Kernel(6, 11).Probe() != nil) {
 			t.Errorf("%s: want at most %v, have %v to %v", figure, limit, least, most)
 		}
-	}
-	// What it saw itself has the runtime's init in it and not its own end: milliseconds either way.
-	if own := errs["own cpu, what it saw itself (us)"]; own[len(own)/2] < -10e3 || own[len(own)/2] > 10e3 {
-		t.Errorf("own cpu: median error %v us", own[len(own)/2])
 	}
 }
 
