@@ -23,6 +23,7 @@ busybox-static              busybox
 bats                        bats
 jq                          jq
 ethtool                     ethtool
+libcap2-bin                 capsh
 procps                      ps
 clang                       clang
 llvm                        llvm-strip
