@@ -175,7 +175,7 @@ func (s *Shaper) free(dev uint32, device string, veth uint32) (place, error) {
 	at := place{Device: dev, Base: firstMinor}
 	if device == "" {
 		if kind, _ := s.qdisc(dev, handleHTB, handleRoot); kind != "" {
-			return place{}, fmt.Errorf("%w: link %d: want no root qdisc, have %s 1:", ErrOccupied, dev, kind)
+			return place{}, fmt.Errorf("%w: link %d: want no root qdisc, have an %s of number 1 that is not ours", ErrOccupied, dev, kind)
 		}
 		return at, nil
 	}
