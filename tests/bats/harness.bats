@@ -16,7 +16,7 @@ teardown_file() { sandbox_close; }
 @test "a word that is no feature fails, a missing feature skips, a promised one fails" {
 	run "$BULKHEAD_BIN/test/probe" nosuchfeature
 	[ "$status" -eq 2 ]
-	run "$BULKHEAD_BIN/test/probe" command:nosuchprogram
+	BULKHEAD_REQUIRE="" run "$BULKHEAD_BIN/test/probe" command:nosuchprogram
 	[ "$status" -eq 1 ]
 	contains "$output" "need Command:nosuchprogram" "no program \"nosuchprogram\" here"
 	BULKHEAD_REQUIRE=Root,command:nosuchprogram run "$BULKHEAD_BIN/test/probe" command:nosuchprogram
