@@ -37,8 +37,7 @@ said() { dmesg | grep -a 'apparmor="DENIED"' | grep -qF "$1"; }
 @test "apparmor: podman's own profile stops a mount that capabilities allow" {
   run confined --cap-add sys_admin "$IMAGE" sh -c 'cat /proc/self/attr/current; mount -t tmpfs x /tmp && echo mounted'
   contains "$output" containers-default
-  lacks "$output" mounted
-  eventually said 'profile="containers-default'
+  lacks "$output" mounted # and without a record: the profile denies mounts silently
   # control: the same without the profile
   run confined --cap-add sys_admin --security-opt apparmor=unconfined "$IMAGE" sh -c 'mount -t tmpfs x /tmp && echo mounted'
   contains "$output" mounted
