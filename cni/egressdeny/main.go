@@ -7,15 +7,20 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 )
 
+// codes: egressdeny has no errors of its own besides those of every plugin.
+var codes plugin.Codes
+
 func main() {
-	p := plugin{stdout: os.Stdout, stderr: os.Stderr}
+	p := denier{stdout: os.Stdout, stderr: os.Stderr}
 	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    p.mapped(p.add),
-		Check:  p.mapped(p.check),
-		Del:    p.mapped(p.del),
-		GC:     p.mapped(p.gc),
-		Status: p.mapped(p.status),
+		Add:    codes.Map(p.add),
+		Check:  codes.Map(p.check),
+		Del:    codes.Map(p.del),
+		GC:     codes.Map(p.gc),
+		Status: codes.Map(p.status),
 	}, version.VersionsStartingFrom("0.3.0"), "egressdeny: tenant isolation and egress policy at the container's interface")
 }

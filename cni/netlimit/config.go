@@ -1,24 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
-	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
-)
-
-// Errors that have a CNI code of their own.
-var (
-	errDecode = errors.New("decode network configuration")
-	errConfig = errors.New("invalid network configuration")
 )
 
 // bandwidth is what the reference plugin of that name takes: bits a second and bits, from the container's point of
@@ -35,12 +25,7 @@ type bandwidth struct {
 
 // config is the network configuration on stdin.
 type config struct {
-	CNIVersion string `json:"cniVersion"`
-	Name       string `json:"name"`
-	Type       string `json:"type"`
-
-	Config     string `json:"config"`     // the policy file; "": the system's
-	Tenant     string `json:"tenant"`     // whose the network is
+	plugin.Config
 	Ingress    string `json:"ingress"`    // "100Mbit"
 	Egress     string `json:"egress"`     // "100Mbit"
 	Min        string `json:"min"`        // guaranteed share of the tenant's total
@@ -50,9 +35,7 @@ type config struct {
 	RuntimeConfig struct {
 		Bandwidth *bandwidth `json:"bandwidth"`
 	} `json:"runtimeConfig"`
-	PrevResult  jsontext.Value            `json:"prevResult"`
-	Attachments []attachment              `json:"cni.dev/valid-attachments"`
-	Rest        map[string]jsontext.Value `json:",embed"`
+	Rest map[string]jsontext.Value `json:",embed"`
 
 	limits  [2]shape.Limit // ingress, egress: the lowest of conflist and runtimeConfig
 	min     policy.BitsPerSecond
@@ -61,34 +44,16 @@ type config struct {
 	notes   []string // what was understood otherwise than written
 }
 
-type attachment struct {
-	ContainerID string `json:"containerID"`
-	IfName      string `json:"ifname"`
-}
-
-// spec are keys of the CNI specification that mean nothing to this plugin.
-var spec = []string{"args", "capabilities", "dns", "ipam", "ipMasq", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"}
-
 func parse(stdin []byte) (*config, error) {
 	c := &config{}
-	if err := json.Unmarshal(stdin, c); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDecode, err)
+	if err := plugin.Decode(stdin, c); err != nil {
+		return nil, err
 	}
-	for k := range c.Rest {
-		if !slices.Contains(spec, k) && !strings.ContainsAny(k, "./") { // dotted names are other people's extensions
-			return nil, fmt.Errorf("%w: unknown key %q", errConfig, k)
-		}
-	}
-	if c.Name == "" {
-		return nil, fmt.Errorf("%w: want a network name, have none", errConfig)
-	}
-	if c.Tenant != "" {
-		if err := policy.ValidTenant(c.Tenant); err != nil {
-			return nil, fmt.Errorf("%w: %w", errConfig, err)
-		}
+	if err := c.Check(c.Rest); err != nil {
+		return nil, err
 	}
 	if err := c.parseLimits(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errConfig, err)
+		return nil, fmt.Errorf("%w: %w", plugin.ErrConfig, err)
 	}
 	return c, nil
 }
@@ -184,15 +149,4 @@ func (c *config) parseSubnets(from string, b *bandwidth) error {
 		c.subnets = append(c.subnets, p.Masked())
 	}
 	return nil
-}
-
-// result is the prevResult in the form that pkg/port reads.
-func (c *config) result() (r port.Result, err error) {
-	if len(c.PrevResult) == 0 {
-		return r, fmt.Errorf("%w: prevResult: want one (netlimit is chained behind the plugin that makes the interface), have none", errConfig)
-	}
-	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
-		return r, fmt.Errorf("%w: prevResult: %w", errDecode, err)
-	}
-	return r, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
@@ -81,7 +82,7 @@ func TestParseBad(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("%q does not name %q", err, tt.says)
 			}
-			if c := code(err); c != tt.code {
+			if c := codes.Of(err); c != tt.code {
 				t.Errorf("have code %d, want %d (%v)", c, tt.code, err)
 			}
 		})
@@ -95,7 +96,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c, err := parse(in)
 		if err != nil {
-			if !errors.Is(err, errDecode) && !errors.Is(err, errConfig) {
+			if !errors.Is(err, plugin.ErrDecode) && !errors.Is(err, plugin.ErrConfig) {
 				t.Fatalf("error of no kind: %v", err)
 			}
 			return

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
@@ -88,7 +89,7 @@ func TestCheckSeesThePort(t *testing.T) {
 		w.must("ADD", b, keys)
 		w.must("CHECK", b, keys)
 		w.host.Command("sh", "-c", "tc "+cmd)
-		w.fails("CHECK", b, keys, codeDiffers, "want")
+		w.fails("CHECK", b, keys, plugin.CodeDiffers, "want")
 	}
 	w.must("ADD", b, keys)
 	w.must("CHECK", b, keys)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
@@ -100,7 +101,7 @@ func TestBadInput(t *testing.T) {
 		w.host.Command("sh", "-c", "tc qdisc add dev "+b.veth+" "+cmd)
 		_, err := w.call("ADD", b, k8sBurst)
 		if cmd[0] == 'r' || err != nil {
-			w.fails("ADD", b, k8sBurst, codeOccupied, "tbf")
+			w.fails("ADD", b, k8sBurst, plugin.CodeOccupied, "tbf")
 		}
 		w.must("DEL", b, k8sBurst)
 		if q := w.host.Command("tc", "qdisc", "show", "dev", b.veth); !strings.Contains(q, strings.Fields(cmd)[0][:4]) && !strings.Contains(q, "tbf") && !strings.Contains(q, "ingress") {

@@ -108,9 +108,9 @@ func (w *world) call(verb string, b *box, keys string) (out string, err error) {
 	}
 	args.StdinData = []byte(conf + "}")
 	var stdout, stderr bytes.Buffer
-	p := plugin{stdout: &stdout, stderr: &stderr}
+	p := limiter{stdout: &stdout, stderr: &stderr}
 	f := map[string]func(*skel.CmdArgs) error{"ADD": p.add, "CHECK": p.check, "DEL": p.del, "GC": p.gc, "STATUS": p.status}[verb]
-	w.th.Do(func() { err = p.mapped(f)(args) })
+	w.th.Do(func() { err = codes.Map(f)(args) })
 	return stdout.String(), err
 }
 

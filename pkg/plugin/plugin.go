@@ -1,0 +1,266 @@
+// Package plugin is what the chained CNI plugins share, as pkg/hook is for hooks: the network configuration on stdin, whose
+// the container is, the result that is passed on, and errors with CNI's numbers (CNI specification 1.1.0).
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
+)
+
+// Errors that have a CNI code of their own.
+var (
+	ErrDecode      = errors.New("decode network configuration")
+	ErrConfig      = errors.New("invalid network configuration")
+	ErrUnavailable = errors.New("not available")
+)
+
+// maxConfig bounds the network configuration, in bytes; a long prevResult has some kilobytes.
+const maxConfig = 1 << 20
+
+// Config is the part of a network configuration that every chained plugin has; a plugin embeds it.
+type Config struct {
+	CNIVersion string `json:"cniVersion"`
+	Name       string `json:"name"`
+	Type       string `json:"type"`
+
+	PolicyFile string `json:"config"` // "": the system's
+	Tenant     string `json:"tenant"` // whose the network is
+
+	PrevResult  jsontext.Value `json:"prevResult"`
+	Attachments []Attachment   `json:"cni.dev/valid-attachments"`
+}
+
+// Attachment is one that the engine knows, for GC.
+type Attachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// specKeys are keys of the CNI specification that mean nothing to these plugins.
+var specKeys = []string{"args", "capabilities", "dns", "ipam", "ipMasq", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"}
+
+// Decode reads stdin into c, a struct that embeds Config; rest is the map of the keys that c does not know.
+func Decode(stdin []byte, c any) error {
+	if len(stdin) > maxConfig {
+		return fmt.Errorf("%w: want at most %d bytes, have %d", ErrDecode, maxConfig, len(stdin))
+	}
+	if err := json.Unmarshal(stdin, c); err != nil {
+		return fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	return nil
+}
+
+// Check refuses unknown keys, and values that mean nothing.
+func (c *Config) Check(rest map[string]jsontext.Value) error {
+	for k := range rest {
+		if !slices.Contains(specKeys, k) && !strings.ContainsAny(k, "./") { // dotted names are other people's extensions
+			return fmt.Errorf("%w: unknown key %q", ErrConfig, k)
+		}
+	}
+	if c.Name == "" {
+		return fmt.Errorf("%w: want a network name, have none", ErrConfig)
+	}
+	if c.Tenant != "" {
+		if err := policy.ValidTenant(c.Tenant); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	return nil
+}
+
+// Lenient reads what DEL needs. What made ADD fail, a key of the wrong type say, is no reason for DEL to fail.
+func Lenient(stdin []byte) (Config, error) {
+	var only struct {
+		Name   string `json:"name"`
+		Config string `json:"config"`
+	}
+	if err := json.Unmarshal(stdin, &only); err != nil {
+		return Config{}, fmt.Errorf("%w: %w", ErrDecode, err)
+	}
+	return Config{Name: only.Name, PolicyFile: only.Config}, nil
+}
+
+// Result is the prevResult in the form that pkg/port reads.
+func (c *Config) Result() (r port.Result, err error) {
+	if len(c.PrevResult) == 0 {
+		return r, fmt.Errorf("%w: prevResult: want one (%s is chained behind the plugin that makes the interface), have none", ErrConfig, c.Type)
+	}
+	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
+		return r, fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
+	}
+	return r, nil
+}
+
+// PrintResult passes on the result of the plugins before, of which these plugins change nothing.
+func (c *Config) PrintResult(w io.Writer) error {
+	var r map[string]jsontext.Value
+	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
+		return fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
+	}
+	out := c.PrevResult
+	if _, ok := r["cniVersion"]; !ok {
+		v, err := json.Marshal(c.CNIVersion)
+		if err != nil {
+			return err
+		}
+		r["cniVersion"] = v
+		if out, err = json.Marshal(r); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(append(out, '\n'))
+	return err
+}
+
+// Valid says which keys the engine knows, for GC.
+func (c *Config) Valid() func(port.Key) bool {
+	valid := map[port.Key]bool{}
+	for _, a := range c.Attachments {
+		valid[port.Key{Network: c.Name, ContainerID: a.ContainerID, IfName: a.IfName}] = true
+	}
+	return func(k port.Key) bool { return valid[k] }
+}
+
+// Call is one invocation with what all verbs need.
+type Call struct {
+	*Config
+	Policy *policy.Policy
+	Log    *slog.Logger
+	Dirs   port.Dirs
+	Key    port.Key
+	args   *skel.CmdArgs
+}
+
+// Open loads the policy that the configuration names, and opens the log.
+func Open(name string, c *Config, args *skel.CmdArgs, stderr io.Writer) (*Call, error) {
+	p, err := policy.Load(c.PolicyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &Call{Config: c, Policy: p, Dirs: port.DirsOf(p.State), args: args,
+		Log: journal.New(journal.Sink{Name: name, File: p.Log.File}, stderr).With("container", args.ContainerID),
+		Key: port.Key{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}}, nil
+}
+
+// Whose finds the record of the container that an interface is made for: Settle at ADD, Recorded at CHECK.
+type Whose func(port.Interface) (tenant.Record, error)
+
+// Settle says whose the container is, as far as CNI knows, and leaves a record for the hooks.
+func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
+	ev := tenant.Evidence{ContainerID: c.args.ContainerID, Network: c.Name, NetworkTenant: c.Tenant}
+	for kv := range strings.SplitSeq(c.args.Args, ";") {
+		switch k, v, _ := strings.Cut(kv, "="); k {
+		case "K8S_POD_NAMESPACE":
+			ev.PodNamespace = v
+		case "K8S_POD_NAME":
+			ev.Name, ev.PodName = v, v
+		}
+	}
+	if ev.PodNamespace == "" { // podman gives the container's name here
+		ev.PodName = ""
+	}
+	var st unix.Stat_t
+	if c.args.Netns != "" && unix.Stat(c.args.Netns, &st) == nil {
+		ev.Netns = st.Ino
+	}
+	recs := tenant.OpenRecords(c.Policy.State.Run)
+	recs.Log = c.Log
+	rec, err := tenant.Settle(c.Policy, recs, tenant.OpenRegistry(c.Policy.State.Lib, c.Policy.For("").Level.Categories), ev)
+	if err != nil {
+		return rec, err
+	}
+	mine := tenant.NetIf{Name: c.args.IfName, HostIfindex: int(i.Index), HostName: i.Name, Network: c.Name}
+	if slices.Contains(rec.NetIfs, mine) {
+		return rec, nil
+	}
+	return recs.Update(c.args.ContainerID, func(r *tenant.Record) error {
+		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		if r.Started.IsZero() {
+			r.Started = time.Now()
+		}
+		return nil
+	})
+}
+
+// Recorded is what Settle left, or a hook since.
+func (c *Call) Recorded(port.Interface) (tenant.Record, error) {
+	rec, ok, err := tenant.OpenRecords(c.Policy.State.Run).Get(c.args.ContainerID)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: container %s: want its record, have none", port.ErrDiffers, c.args.ContainerID)
+	}
+	return rec, err
+}
+
+// Codes of these plugins' own, from 100 on as the specification has them.
+const (
+	CodeRefused  = 100 // the policy refuses
+	CodeOccupied = 101 // another container, or another plugin, holds what is wanted
+	CodeDiffers  = 102 // CHECK: not as it was made
+	CodeFull     = 103 // no room: the port's maps, the class ids of a tree
+)
+
+// Codes are a plugin's own errors and their numbers, beside those that all share.
+type Codes map[error]uint
+
+// Of is the number of an error.
+func (own Codes) Of(err error) uint {
+	for e, code := range own {
+		if errors.Is(err, e) {
+			return code
+		}
+	}
+	var refusal *policy.Refusal
+	for _, m := range []struct {
+		is   bool
+		code uint
+	}{
+		{errors.Is(err, ErrDecode), types.ErrDecodingFailure},
+		{errors.Is(err, ErrUnavailable), types.ErrPluginNotAvailable},
+		{errors.As(err, &refusal), CodeRefused},
+		{errors.Is(err, tenant.ErrDisagree), CodeRefused},
+		{errors.Is(err, port.ErrInUse), CodeOccupied},
+		{errors.Is(err, port.ErrDiffers), CodeDiffers},
+		{errors.Is(err, port.ErrFull), CodeFull},
+		{errors.Is(err, ErrConfig), types.ErrInvalidNetworkConfig},
+		{errors.Is(err, policy.ErrInvalid), types.ErrInvalidNetworkConfig},
+		{errors.Is(err, port.ErrNoHostSide), types.ErrInvalidNetworkConfig},
+		{errors.Is(err, rtnl.ErrNotExist), types.ErrUnknownContainer},
+	} {
+		if m.is {
+			return m.code
+		}
+	}
+	return types.ErrInternal
+}
+
+// Map gives a verb's error its number, and its hint as details.
+func (own Codes) Map(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+	return func(args *skel.CmdArgs) error {
+		err := f(args)
+		if err == nil {
+			return nil
+		}
+		details := ""
+		if h := policy.HintOf(err); h != "" {
+			details = "hint: " + h
+		}
+		return types.NewError(own.Of(err), err.Error(), details)
+	}
+}
