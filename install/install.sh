@@ -46,6 +46,8 @@ programs() {
 programs hooks "$LIBEXECDIR"
 programs cni "$CNIDIR"
 programs cmd "$PREFIX/bin"
+# The wrapper runs the runtime whose name it is called by.
+for runtime in runc crun; do [ ! -x "$DESTDIR$PREFIX/bin/bulkhead-runtime" ] || ln -sf bulkhead-runtime "$DESTDIR$PREFIX/bin/bulkhead-$runtime"; done
 
 # A hooks.d file whose program is missing is skipped by engines without a word: none is put without its program.
 hooks() {
@@ -61,6 +63,7 @@ fill "$here/containers/50-bulkhead.conf" "$SYSCONFDIR/containers/containers.conf
 fill "$here/cni/bulkhead.conflist" "$share/bulkhead/cni/bulkhead.conflist"
 for unit in "$here"/systemd/*; do fill "$unit" "$UNITDIR/$(basename "$unit")"; done
 for file in prices.toml receipt.schema.json; do put "$here/$file" "$share/bulkhead/$file"; done
+put "$here/apparmor/bulkhead" "$share/bulkhead/apparmor/bulkhead"
 fill "$here/tmpfiles/bulkhead.conf" "$TMPFILESDIR/bulkhead.conf"
 # The example is documentation: without a policy of the admin's own nothing is restricted. Where programs are told of a file
 # (another PREFIX) it must be there, and what the admin wrote is never replaced.

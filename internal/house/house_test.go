@@ -71,7 +71,7 @@ func level(rel string) int {
 		return 4
 	case strings.HasPrefix(rel, "hooks/"), strings.HasPrefix(rel, "cni/"), strings.HasPrefix(rel, "cmd/"):
 		return 3
-	case strings.HasPrefix(rel, "pkg/"):
+	case strings.HasPrefix(rel, "pkg/"), rel == "install/selinux": // the module's text, embedded
 		return 2
 	case strings.HasPrefix(rel, "internal/"):
 		return 1

@@ -3,7 +3,7 @@
 # where no image of these very inputs is in the cache. Root, but no loop device, no kernel module, no SELinux needed
 # on the host; every mount is made in a mount namespace of its own.
 #
-# Environment: BULKHEAD_VM_CACHE (directory), BULKHEAD_VM_MIRROR (a Debian mirror in place of deb.debian.org),
+# Environment: BULKHEAD_VM_CACHE (directory), BULKHEAD_VM_MIRROR (a Debian mirror in place of apt's own),
 # BULKHEAD_VM_PACKAGES (more packages, space separated), BULKHEAD_VM_SIZE (of the root disk, default 3G).
 set -euo pipefail
 # shellcheck source=tests/vm/lib.sh
