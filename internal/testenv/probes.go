@@ -110,6 +110,10 @@ func probeNamespace(flag int) error {
 	})
 }
 
+// The main goroutine keeps the main thread to itself: a thread that changes its namespaces and ends with its goroutine
+// must not be that one, which cannot end, and whose namespaces are what /proc/self shows.
+func init() { runtime.LockOSThread() }
+
 // onThrowaway runs f on an OS thread of its own that ends with it, so that what f unshares cannot leak.
 func onThrowaway(f func() error) error {
 	ch := make(chan error, 1)
