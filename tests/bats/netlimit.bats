@@ -29,7 +29,7 @@ rates() {
 
 # serve NAME: the container offers a file of any size at port 80.
 serve() {
-	inside "$1" sh -c 'mkdir /tmp/www; for n in 400000 1200000 6000000; do head -c $n /dev/zero >/tmp/www/$n; done'
+	inside "$1" sh -c 'mkdir /tmp/www; for n in 400000 1200000 24000000; do head -c $n /dev/zero >/tmp/www/$n; done'
 	podman exec -d "$1" httpd -f -p 80 -h /tmp/www
 	eventually podman exec "$1" sh -c 'netstat -ltn | grep -q ":80 "'
 }
@@ -64,7 +64,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	start blue-1
 	start blue-2
 	serve blue-1
-	between 0 "$(moved "$(ip_of blue-1)" 6000000 blue-2)" 4500 # 6 s at 8 Mbit/s
+	between 0 "$(moved "$(ip_of blue-1)" 24000000 blue-2)" 16000 # 24 s at 8 Mbit/s, a moment without
 	contains "$(logged)" 'egress to 8Mbit' '"audit":true'
 }
 

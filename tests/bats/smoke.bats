@@ -30,7 +30,7 @@ debian() {
 }
 
 @test "smoke: nginx serves a page, its workers are nobody's" {
-	run debian 'nginx; exec 3<>/dev/tcp/127.0.0.1/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; grep -q "Welcome to nginx" <&3; ps -o user= -C nginx 2>/dev/null || true; nginx -s stop; echo fine'
+	run debian 'nginx; for i in $(seq 100); do (exec 3<>/dev/tcp/127.0.0.1/80) 2>/dev/null && break; sleep 0.1; done; exec 3<>/dev/tcp/127.0.0.1/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; grep -q "Welcome to nginx" <&3; ps -o user= -C nginx 2>/dev/null || true; nginx -s stop; echo fine'
 	[ "$status" -eq 0 ] || fail "$output"
 	contains "$output" fine
 }
@@ -42,7 +42,7 @@ debian() {
 }
 
 @test "smoke: sshd lets a user in by key, with PAM" {
-	run debian 'mkdir -p /run/sshd; useradd -m -s /bin/bash joe; su joe -c "ssh-keygen -q -N \"\" -f ~/.ssh/id_ed25519 && cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys"; /usr/sbin/sshd -p 2222; su joe -c "ssh -o StrictHostKeyChecking=no -p 2222 127.0.0.1 id -un"; echo fine'
+	run debian 'mkdir -p /run/sshd; useradd -m -s /bin/bash joe; su joe -c "ssh-keygen -q -N \"\" -f ~/.ssh/id_ed25519 && cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys"; /usr/sbin/sshd -p 2222; for i in $(seq 100); do (exec 3<>/dev/tcp/127.0.0.1/2222) 2>/dev/null && break; sleep 0.1; done; su joe -c "ssh -o StrictHostKeyChecking=no -p 2222 127.0.0.1 id -un"; echo fine'
 	[ "$status" -eq 0 ] || fail "$output"
 	contains "$output" joe fine
 }
