@@ -35,8 +35,10 @@ func TestKilledAdd(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			killed++
 		}
-		if i%2 == 0 { // as engines do after an ADD that failed
-			w.must("DEL", b, keys)
+		if i%2 == 0 { // as engines do after an ADD that failed; some do not call DEL
+			if i%4 == 0 {
+				w.must("DEL", b, keys)
+			}
 			w.must("ADD", b, keys)
 			w.must("CHECK", b, keys)
 		}

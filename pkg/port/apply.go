@@ -310,7 +310,9 @@ func (p *Ports) writePlan(d digest, r *rec, c *Claim, pl *plan, fresh bool) erro
 	if err := p.macs.put(macKey{L3: c.L3, MAC: c.MAC}, pl.peer); err != nil {
 		return err
 	}
-	if fresh {
+	if _, ok, err := p.counted(r.Life); err != nil {
+		return err
+	} else if !ok { // fresh, or the ADD that made the record was killed before it came here
 		if err := p.zeroCounts(r.Life); err != nil {
 			return err
 		}
