@@ -31,7 +31,7 @@ setup_file() {
 	END
   bulkhead setup
   for pod in blue/b1 blue/b2 red/r1; do
-    sandbox "$pod" && container "$pod" 'nc -lk -p 80 -e echo hello' || return
+    sandbox "$pod" && container "$pod" 'exec nc -ll -p 80 -e echo hello' || return
   done
 }
 
