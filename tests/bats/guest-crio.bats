@@ -65,7 +65,7 @@ cni() { # VERB NAMESPACE/POD
 
 # sandbox NAMESPACE/POD; sandbox_stop: what CRI-O does to a pod's network
 sandbox() {
-  ip netns add "cri-${1#*/}" && cni add "$1" >/dev/null
+  ip netns add "cri-${1#*/}" && ip -n "cri-${1#*/}" link set lo up && cni add "$1" >/dev/null
 }
 sandbox_stop() { cni del "$1"; }
 
@@ -108,7 +108,7 @@ hello() { [ "$(hears "$1" "$2")" = hello ]; }
   refused
   lacks "$output" hello
   # red's own server does answer: inside its own pod
-  run in_pod red/r1 nc -w 3 127.0.0.1 80
+  run in_pod red/r1 nc -w 10 127.0.0.1 80
   [ "$output" = hello ] || fail "$output"
 }
 
