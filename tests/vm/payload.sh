@@ -20,9 +20,9 @@ expand() {
         tests+=("$t")
         ;;
       *)
-        # a set may differ by guest: NAME@LSM and NAME@SUITE are added to NAME
-        words=$(awk -v t="$t" -v l="$t@$lsm" -v s="$t@$suite" \
-          '$1 == t || $1 == l || $1 == s { sub(/^[^[:space:]]+[[:space:]]+/, ""); print }' "$VM_DIR/sets")
+        # a set may differ by guest: NAME@LSM, NAME@SUITE and NAME@SUITE-LSM are added to NAME
+        words=$(awk -v t="$t" -v l="$t@$lsm" -v s="$t@$suite" -v b="$t@$suite-$lsm" \
+          '$1 == t || $1 == l || $1 == s || $1 == b { sub(/^[^[:space:]]+[[:space:]]+/, ""); print }' "$VM_DIR/sets")
         [ -n "$words" ] || die "find tests \"$t\": no such set in tests/vm/sets"
         # shellcheck disable=SC2086 # words and globs of a set
         expand $words
