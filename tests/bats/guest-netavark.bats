@@ -37,7 +37,7 @@ up() {
   local args
   mapfile -t args < <(bulkhead args "${1%-*}")
   podman --runtime "${2:-crun}" run -d --name "$1" --network shared "${args[@]}" "$IMAGE" sh -c \
-    'nc -lk -p 81 >/dev/null & exec nc -lk -p 80 -e echo hello' 3>&-
+    'nc -ll -p 81 -e dd of=/dev/null 2>/dev/null & exec nc -ll -p 80 -e echo hello' 3>&-
 }
 pid_of() { podman inspect -f '{{.State.Pid}}' "$1"; }
 address() { podman inspect -f '{{.NetworkSettings.Networks.shared.IPAddress}}' "$1"; }
