@@ -51,7 +51,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	start blue-1
 	start blue-2
 	serve blue-1
-	between 1000 "$(moved "$(ip_of blue-1)" 1200000 blue-2)" 6000 # 1.2 s at 8 Mbit/s
+	between 1000 "$(moved "$(ip_of blue-1)" 1200000 blue-2)" 18000 # 1.2 s at 8 Mbit/s
 	podman rm -fa -t 0 >/dev/null
 	between 1200000 "$(receipt blue-1 '.net[0].out_bytes')" 3000000 # as offered: what was sent again counts again
 	between 1200000 "$(receipt blue-2 '.net[0].in_bytes')" 1500000
@@ -74,7 +74,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	# shellcheck disable=SC2046 # words
 	start late $(bulkhead args blue)
 	serve late
-	between 1000 "$(moved "$(ip_of late)" 1200000 blue-1)" 6000
+	between 1000 "$(moved "$(ip_of late)" 1200000 blue-1)" 18000
 }
 
 @test "limit changes a running container's rate, and shows it" {
@@ -85,7 +85,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	run bulkhead limit blue-1
 	contains "$output" eth0 8Mbit 16Mbit
 	bulkhead limit blue-1 --egress 2Mbit
-	between 1200 "$(moved "$(ip_of blue-1)" 400000 blue-2)" 6000 # 1.6 s at 2 Mbit/s
+	between 1200 "$(moved "$(ip_of blue-1)" 400000 blue-2)" 18000 # 1.6 s at 2 Mbit/s
 	bulkhead limit blue-1 --egress none
 	between 0 "$(moved "$(ip_of blue-1)" 1200000 blue-2)" 4000 # the other's total is left: 0.6 s
 	run bulkhead limit blue-1 --egress 7
@@ -119,7 +119,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	run bulkhead limit far
 	contains "$output" 8Mbit
 	serve far
-	between 1000 "$(moved "$(ip_of far routed)" 1200000)" 6000
+	between 1000 "$(moved "$(ip_of far routed)" 1200000)" 18000
 }
 
 @test "macvlan has no host side: the start is refused, and the error says so" {
