@@ -79,7 +79,6 @@ moves_bytes() {
 }
 @test "bytes over the network, within the tenant" {
 	requires root netns podman bpf
-	[ -x "$SANDBOX/libexec/cni/netlimit" ] || skip "netlimit is not built"
 	each_runtime moves_bytes
 }
 
@@ -104,7 +103,6 @@ raw_frames() {
 }
 @test "frames sent past the IP layer are counted" {
 	requires root netns podman bpf
-	[ -x "$SANDBOX/libexec/cni/netlimit" ] || skip "netlimit is not built"
 	each_runtime raw_frames
 }
 

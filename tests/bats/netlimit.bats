@@ -110,8 +110,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 }
 
 @test "a routed (ptp) network is limited too" {
-	requires root netns podman podmancni bpf ifb
-	[ -x /usr/lib/cni/ptp ] || skip "no ptp plugin"
+	requires root netns podman podmancni cniplugins bpf ifb
 	jq --arg policy "$POLICY" '.name = "routed" | .plugins |= (map(select(.type == "netlimit") | .egress = "8Mbit")
 		| [{type: "ptp", ipMasq: false, ipam: {type: "host-local", ranges: [[{subnet: "10.89.67.0/24"}]], routes: [{dst: "0.0.0.0/0"}]}}] + .)' \
 		$SANDBOX/etc/networks/bulkhead.conflist >$SANDBOX/etc/networks/routed.conflist
@@ -123,8 +122,7 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 }
 
 @test "macvlan has no host side: the start is refused, and the error says so" {
-	requires root netns podman podmancni bpf ifb
-	[ -x /usr/lib/cni/macvlan ] || skip "no macvlan plugin"
+	requires root netns podman podmancni cniplugins bpf ifb
 	ip link add mvparent type veth peer name mvpeer
 	ip link set mvparent up
 	jq '.name = "mv" | .plugins |= ([{type: "macvlan", master: "mvparent", ipam: {type: "host-local", ranges: [[{subnet: "10.89.68.0/24"}]]}}]
