@@ -192,7 +192,7 @@ func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
 	return recs.Update(c.args.ContainerID, func(r *tenant.Record) error {
 		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
 		if r.Started.IsZero() {
-			r.Started = time.Now()
+			r.Started = time.Now().UTC()
 		}
 		return nil
 	})
