@@ -88,7 +88,8 @@ func TestSweepKeepsNetns(t *testing.T) {
 		}
 	})
 	recs := OpenRecords(t.TempDir())
-	if err := recs.Put(Record{ContainerID: "sandbox", PodNamespace: "team-a", Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
+	id := "swept-" + strconv.Itoa(os.Getpid()) // in no other's cgroup's name
+	if err := recs.Put(Record{ContainerID: id, PodNamespace: "team-a", Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
 		t.Fatal(err)
 	}
 	if gone, err := recs.Sweep(0); err != nil || len(gone) != 0 {

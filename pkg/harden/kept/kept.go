@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
@@ -73,7 +74,7 @@ func Forget(runDir, id string) error {
 	if err := tenant.ValidID(id); err != nil {
 		return fmt.Errorf("forget config: %w", err)
 	}
-	if err := os.Remove(filepath.Join(originals(runDir), id+".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := file.Remove(filepath.Join(originals(runDir), id+".json")); err != nil {
 		return fmt.Errorf("forget config of %s: %w", id, err)
 	}
 	return nil
