@@ -16,7 +16,7 @@ teardown_file() { sandbox_close; }
 pid_of() {
 	local init
 	init=$(podman inspect -f '{{.State.Pid}}' "$1")
-	if [ $# -eq 1 ]; then echo "$init"; else pgrep -P "$init" -x "$2" | head -1; fi
+	if [ $# -eq 1 ]; then echo "$init"; else pgrep -P "$init" -x "$2" | grep -m 1 .; fi
 }
 
 # enter PID FROM: puts a process into all cgroups of another.
@@ -70,7 +70,7 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	run bulkhead rogues --freeze
 	[ "$status" -eq 1 ]
 	contains "$output" frozen
-	grep -q '^State:.T' "/proc/$victim/status"
+	eventually grep -q '^State:.T' "/proc/$victim/status"
 	podman rm -f -t 0 "$id"
 }
 
@@ -148,7 +148,7 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	requires root podman
 	# shellcheck disable=SC2016
 	id=$(start masked --network none -- sh -c 'sh -c "printf kworker/u8:1 >/proc/\$\$/comm; while :; do sleep 1; done" & wait')
-	eventually grep -qsx kworker/u8:1 /proc/[0-9]*/comm
+	eventually pid_of masked kworker/u8:1
 	run bulkhead rogues
 	[ "$status" -eq 1 ]
 	contains "$output" '"kworker/u8:1"' "looks like a kernel thread" "${id:0:12}"
