@@ -21,7 +21,9 @@ type living struct {
 }
 
 func (l living) has(rec Record) bool {
-	if alive(rec.Pid) || rec.Netns != 0 && rec.Netns != l.host && l.netns[rec.Netns] {
+	// Of a container that a hook has seen, its process and its cgroup tell. Its network namespace does not: the kernel gives
+	// an inode number that is free to the next namespace, which is another container's.
+	if alive(rec.Pid) || !rec.hooked() && rec.Netns != 0 && rec.Netns != l.host && l.netns[rec.Netns] {
 		return true
 	}
 	for line := range l.cgroups {
