@@ -25,6 +25,7 @@ jq                          jq
 ethtool                     ethtool
 libcap2-bin                 capsh
 procps                      ps
+mmdebstrap                  mmdebstrap
 clang                       clang
 llvm                        llvm-strip
 libbpf-dev                  /usr/include/bpf/bpf_helpers.h
