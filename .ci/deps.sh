@@ -25,12 +25,12 @@ jq                          jq
 ethtool                     ethtool
 libcap2-bin                 capsh
 procps                      ps
+mmdebstrap                  mmdebstrap
 clang                       clang
 llvm                        llvm-strip
 libbpf-dev                  /usr/include/bpf/bpf_helpers.h
 linux-libc-dev              /usr/include/linux/bpf.h
 shellcheck                  shellcheck
-mmdebstrap                  mmdebstrap
 '
 
 have() {

@@ -44,7 +44,7 @@ exploit() {
 	lacks "$output" "sleep 1000" neighbour
 	# 4. It hides as a kernel thread, and stays.
 	exploit "$address" 'sh -c "printf kworker/u8:3 >/proc/\$\$/comm; while :; do sleep 1; done" >/dev/null 2>&1 </dev/null & echo'
-	eventually grep -qsx kworker/u8:3 /proc/[0-9]*/comm
+	eventually sh -c "cat /proc/[0-9]*/comm | grep -qx kworker/u8:3"
 	run bulkhead rogues
 	[ "$status" -eq 1 ]
 	contains "$output" "kworker/u8:3" "looks like a kernel thread" shop
