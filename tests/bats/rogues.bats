@@ -73,7 +73,7 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	run bulkhead rogues --freeze
 	[ "$status" -eq 1 ]
 	contains "$output" frozen
-	grep -q '^State:.T' "/proc/$victim/status"
+	eventually grep -q '^State:.T' "/proc/$victim/status"
 	podman rm -f -t 0 "$id"
 }
 
