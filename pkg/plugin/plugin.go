@@ -208,6 +208,11 @@ func (c *Call) Recorded(port.Interface) (tenant.Record, error) {
 	return rec, err
 }
 
+// Forget is the end of what Settle recorded, at DEL. A record that a hook took over stays, for poststop.
+func (c *Call) Forget() error {
+	return tenant.OpenRecords(c.Policy.State.Run).Detach(c.args.ContainerID, c.Key.Network, c.Key.IfName)
+}
+
 // Codes of these plugins' own, from 100 on as the specification has them.
 const (
 	CodeRefused  = 100 // the policy refuses

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The default profile breaks no common image: Debian's own nginx, PostgreSQL, sshd, Redis, Python and sudo work under it
 # as they do without it.
+# bats: before tests/bats/debianfs
 
 # shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
