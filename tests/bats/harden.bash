@@ -31,7 +31,7 @@ wrapper() {
 harden_control() {
 	CONTROL=$SANDBOX/control.json
 	bare run --rm --network none --cap-add all "${UNCONFINED[@]}" "${TRYOUT[@]}" >"$CONTROL" || return
-	[ -z "${BULKHEAD_GUEST:-}" ] || jq -c '["control", .kind, .name, .result, .errno // ""]' "$CONTROL" | sed 's/^/# /' >&3
+	[ -z "${BULKHEAD_GUEST:-}" ] || sed 's/^/# control /' "$CONTROL" >&3 # for docs/hardening.md's table
 	local worked
 	worked=$(jq -rs '[.[] | select(.result == "done" or .result == "reached")] | length' "$CONTROL")
 	[ "$worked" -ge 50 ] || fail "only $worked tries work without bulkhead: $(cat "$CONTROL")" || return
