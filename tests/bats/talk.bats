@@ -2,7 +2,7 @@
 # The talk's attacker: a service is exploited, the kernel tried, the hold hidden. And its claims: limits that do not hold alone,
 # what a neighbour can learn, the ways out that were found over the years, as far as they can be tried without harm.
 
-# shellcheck disable=SC2086,SC2016 # $SANDBOX holds no blanks; what stands in single quotes is for the container
+# shellcheck disable=SC2046,SC2086,SC2016 # $SANDBOX holds no blanks, bulkhead args are words; what stands in single quotes is for the container
 load helpers
 load harden
 
