@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -98,7 +98,7 @@ func (w *world) hook(id string, pid int, slice string) (err error) {
 		path = "bulkhead-" + slice + ".slice:libpod:" + id
 	}
 	c := &hook.Call{State: specs.State{ID: id, Pid: pid}, Spec: &hook.Spec{Linux: &hook.Linux{CgroupsPath: path}},
-		Policy: w.p, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
+		Policy: w.p, Log: journal.To(&w.log)}
 	w.th.Do(func() { err = claimNetwork(c) })
 	return err
 }

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -22,8 +22,8 @@ const recordVersion = 1
 // until the reboot, so they are renamed into place but not fsynced.
 type Records struct {
 	dir string
-	// Log hears of disagreement under audit; nil is slog's default.
-	Log *slog.Logger
+	// Log hears of disagreement under audit; nil logs as "bulkhead".
+	Log *journal.Logger
 }
 
 // OpenRecords gives the records of State.Run. It touches nothing.
