@@ -26,6 +26,7 @@ bats                        bats
 jq                          jq
 ethtool                     ethtool
 libcap2-bin                 capsh
+acl                         setfacl
 procps                      ps
 mmdebstrap                  mmdebstrap
 clang                       clang
