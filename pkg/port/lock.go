@@ -1,6 +1,7 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,27 +20,26 @@ func (p *Ports) lockContainer(d digest) (func(), error) {
 
 func (p *Ports) lockMaps() (func(), error) { return p.lock(fmt.Sprintf("port-maps-%d", p.netns)) }
 
+// A plain descriptor: os.File would make an epoll instance for it.
 func (p *Ports) lock(name string) (func(), error) {
 	dir := filepath.Join(p.run, "lock")
 	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if os.IsNotExist(err) {
+	open := func() (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600) }
+	fd, err := open()
+	if errors.Is(err, unix.ENOENT) {
 		if err = os.MkdirAll(dir, 0o700); err == nil {
-			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+			fd, err = open()
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock port: %w", err)
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(fd, unix.LOCK_EX)
 	}
 	if err != nil {
-		f.Close()
+		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { unix.Close(fd) }, nil
 }

@@ -292,11 +292,17 @@ func Attached(target int, attachType, flags uint32) ([]uint32, error) {
 }
 
 var possible = sync.OnceValues(func() (int, error) {
-	b, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	fd, err := unix.Open("/sys/devices/system/cpu/possible", unix.O_RDONLY|unix.O_CLOEXEC, 0) // os.File would make an epoll instance
 	if err != nil {
 		return 0, fmt.Errorf("count possible CPUs: %w", err)
 	}
-	return parseCPUs(strings.TrimSpace(string(b)))
+	defer unix.Close(fd)
+	var b [64]byte
+	n, err := unix.Read(fd, b[:])
+	if err != nil {
+		return 0, fmt.Errorf("count possible CPUs: %w", err)
+	}
+	return parseCPUs(strings.TrimSpace(string(b[:n])))
 })
 
 // PossibleCPUs is the number of values that an entry of a per-CPU map has.
