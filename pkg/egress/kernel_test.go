@@ -105,6 +105,9 @@ func (b *bench) setUp(dir, run string, inode uint64) {
 	ok(t, netlink.RouteAdd(&netlink.Route{LinkIndex: b.br.Attrs().Index, Dst: other}))
 	e := policy.Egress{Default: "allow"}
 	id := must(Put(b.ports, &e, nil))(t)
+	// a port with a carrier, or the kernel takes the bridge's IPv6 routes away after a second
+	ok(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "w0", MasterIndex: b.br.Attrs().Index}, PeerName: "w1"}))
+	ok(t, writeSysctl("ipv6/conf/w1/disable_ipv6", "1"), netlink.LinkSetUp(must(netlink.LinkByName("w0"))(t)), netlink.LinkSetUp(must(netlink.LinkByName("w1"))(t)))
 	for i, tenant := range []uint32{blue, blue, red, infra} {
 		name := fmt.Sprintf("v%d", i)
 		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "c" + name}
