@@ -167,7 +167,7 @@ func (pl denier) del(args *skel.CmdArgs) error {
 	}
 	ports, err := port.Open(cl.Dirs)
 	if errors.Is(err, port.ErrNotSetUp) {
-		return nil // nothing is left of what was never made, or went with the boot
+		return cl.Forget() // nothing is left of what was never made, or went with the boot
 	}
 	if err != nil {
 		return err
@@ -176,7 +176,10 @@ func (pl denier) del(args *skel.CmdArgs) error {
 	if _, err := ports.Remove(cl.Key, port.OwnerDeny); err != nil && !errors.Is(err, port.ErrNoEntry) {
 		return err
 	}
-	return nil
+	if _, err := ports.Lookup(cl.Key); !errors.Is(err, port.ErrNoEntry) {
+		return err // netlimit's DEL is to come, and says by the record whose the bytes are
+	}
+	return cl.Forget()
 }
 
 // gc takes away what belongs to no attachment that the engine knows.

@@ -110,7 +110,10 @@ func (pl limiter) del(args *skel.CmdArgs) error {
 		return err
 	}
 	handOver := shape.HandOver(cl.Policy, cl.Log)
-	return shape.Detach(cl.Dirs, cl.Key, func(f shape.Final) { handOver(cl.Key, f) })
+	if err := shape.Detach(cl.Dirs, cl.Key, func(f shape.Final) { handOver(cl.Key, f) }); err != nil {
+		return err
+	}
+	return cl.Forget()
 }
 
 // gc takes away what belongs to no attachment that the engine knows.

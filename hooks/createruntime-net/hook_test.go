@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/attach"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
@@ -100,7 +100,7 @@ func (w *world) hook(id string, pid int, slice string) (err error) {
 		path = "bulkhead-" + slice + ".slice:libpod:" + id
 	}
 	c := &hook.Call{State: specs.State{ID: id, Pid: pid}, Spec: &hook.Spec{Linux: &hook.Linux{CgroupsPath: path}},
-		Policy: w.p, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
+		Policy: w.p, Log: journal.To(&w.log)}
 	w.th.Do(func() { err = claimNetwork(c) })
 	return err
 }
@@ -255,7 +255,7 @@ func TestConnectedLater(t *testing.T) {
 		w.th.Do(func() {
 			p, err := port.Open(port.DirsOf(w.p.State))
 			if err == nil {
-				fs, err = attach.Heal(w.p, "", p, slog.New(slog.NewTextHandler(&w.log, nil)))
+				fs, err = attach.Heal(w.p, "", p, journal.To(&w.log))
 				p.Close()
 			}
 			if err != nil {

@@ -6,7 +6,6 @@ package attach
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/egress"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -33,7 +33,7 @@ type Container struct {
 	Dirs    port.Dirs
 	Netns   string // path
 	Inode   uint64 // of the namespace
-	Log     *slog.Logger
+	Log     *journal.Logger
 	// Undo remembers a step to take if a later one fails.
 	Undo func(func() error)
 }

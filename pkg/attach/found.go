@@ -3,12 +3,12 @@ package attach
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -23,7 +23,7 @@ type Found struct {
 
 // Heal claims the interfaces that were connected to live containers since their start, where createruntime-net claims (a
 // network that CNI's plugins look after is theirs). Where every veth of the host has a port, it looks no further.
-func Heal(p *policy.Policy, config string, ports *port.Ports, log *slog.Logger) (found []Found, err error) {
+func Heal(p *policy.Policy, config string, ports *port.Ports, log *journal.Logger) (found []Found, err error) {
 	conn, err := rtnl.Dial()
 	if err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -142,7 +141,7 @@ func (c *Config) Valid() func(port.Key) bool {
 type Call struct {
 	*Config
 	Policy *policy.Policy
-	Log    *slog.Logger
+	Log    *journal.Logger
 	Dirs   port.Dirs
 	Key    port.Key
 	args   *skel.CmdArgs
@@ -206,6 +205,11 @@ func (c *Call) Recorded(port.Interface) (tenant.Record, error) {
 		err = fmt.Errorf("%w: container %s: want its record, have none", port.ErrDiffers, c.args.ContainerID)
 	}
 	return rec, err
+}
+
+// Forget is the end of what Settle recorded, at DEL. A record that a hook took over stays, for poststop.
+func (c *Call) Forget() error {
+	return tenant.OpenRecords(c.Policy.State.Run).Detach(c.args.ContainerID, c.Key.Network, c.Key.IfName)
 }
 
 // Codes of these plugins' own, from 100 on as the specification has them.

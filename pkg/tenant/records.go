@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -22,8 +22,8 @@ const recordVersion = 1
 // until the reboot, so they are renamed into place but not fsynced.
 type Records struct {
 	dir string
-	// Log hears of disagreement under audit; nil is slog's default.
-	Log *slog.Logger
+	// Log hears of disagreement under audit; nil logs as "bulkhead".
+	Log *journal.Logger
 }
 
 // OpenRecords gives the records of State.Run. It touches nothing.
@@ -128,6 +128,34 @@ func (r *Records) Delete(id string) error {
 	}
 	return nil
 }
+
+// Detach takes an interface out of a record that no hook took over, and with the
+// last one removes the record: of a start that failed, a build's step, a
+// sandbox. Kept until a sweep, such a record would name a network namespace
+// whose inode number the kernel has given to another container since. A record
+// that a hook took over is for poststop to remove; none is no error.
+func (r *Records) Detach(id, network, ifname string) error {
+	if rec, ok, err := r.Get(id); err != nil || !ok || rec.hooked() {
+		return err
+	}
+	unlock, err := r.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, old, err := r.get(id)
+	if err != nil || old == nil || rec.hooked() {
+		return err
+	}
+	rec.NetIfs = slices.DeleteFunc(rec.NetIfs, func(i NetIf) bool { return i.Network == network && i.Name == ifname })
+	if len(rec.NetIfs) > 0 {
+		return r.put(rec, old)
+	}
+	return r.Delete(id)
+}
+
+// hooked says whether a createRuntime hook wrote its container down.
+func (rec *Record) hooked() bool { return rec.Pid != 0 || rec.Cgroup != 0 }
 
 // List reads all records, by id. One that cannot be read is left out and
 // reported beside the others.

@@ -3,10 +3,11 @@ package tenant
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"os"
 	"slices"
 	"syscall"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -78,7 +79,7 @@ func (r *Records) settle(p *policy.Policy, reg *Registry, ev Evidence) (Record, 
 func (r *Records) refuse(p *policy.Policy, id string, cause error) error {
 	log := r.Log
 	if log == nil {
-		log = slog.Default()
+		log = journal.New(journal.Sink{}, os.Stderr)
 	}
 	err := p.Settle(p.Identity.Mode, policy.Decision{
 		Verdict: policy.Refuse, Section: "identity", Object: "container " + short(id), Reason: cause.Error(), Hint: policy.HintOf(cause),

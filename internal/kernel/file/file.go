@@ -4,6 +4,7 @@ package file
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,25 @@ func ReadFD(fd int, limit int) ([]byte, error) {
 		}
 		buf = append(buf, make([]byte, min(len(buf)*3, limit-n))...)
 	}
+}
+
+// ReadSize reads size bytes, all that a file had when it was looked at.
+func ReadSize(fd int, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	for n := 0; n < len(b); {
+		m, err := unix.Read(fd, b[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n += m
+	}
+	return b, nil
 }
 
 // Read reads a whole file of at most 1 MiB.

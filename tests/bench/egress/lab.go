@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	ibpf "github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 )
 
@@ -74,7 +74,7 @@ func newLab() (*lab, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return nil, err
 	}
-	return l, ibpf.SetupPort(ibpf.SetupContext{Bpffs: dir + "/bpf", Run: dir + "/run", Netns: l.inode, Log: slog.Default()})
+	return l, ibpf.SetupPort(ibpf.SetupContext{Bpffs: dir + "/bpf", Run: dir + "/run", Netns: l.inode, Log: journal.To(os.Stderr)})
 }
 
 func (l *lab) close() {
