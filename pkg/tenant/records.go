@@ -131,6 +131,34 @@ func (r *Records) Delete(id string) error {
 	return nil
 }
 
+// Detach takes an interface out of a record that no hook took over, and with the
+// last one removes the record: of a start that failed, a build's step, a
+// sandbox. Kept until a sweep, such a record would name a network namespace
+// whose inode number the kernel has given to another container since. A record
+// that a hook took over is for poststop to remove; none is no error.
+func (r *Records) Detach(id, network, ifname string) error {
+	if rec, ok, err := r.Get(id); err != nil || !ok || rec.hooked() {
+		return err
+	}
+	unlock, err := r.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, old, err := r.get(id)
+	if err != nil || old == nil || rec.hooked() {
+		return err
+	}
+	rec.NetIfs = slices.DeleteFunc(rec.NetIfs, func(i NetIf) bool { return i.Network == network && i.Name == ifname })
+	if len(rec.NetIfs) > 0 {
+		return r.put(rec, old)
+	}
+	return r.Delete(id)
+}
+
+// hooked says whether a createRuntime hook wrote its container down.
+func (rec *Record) hooked() bool { return rec.Pid != 0 || rec.Cgroup != 0 }
+
 // List reads all records, by id. One that cannot be read is left out and
 // reported beside the others.
 func (r *Records) List() ([]Record, error) {

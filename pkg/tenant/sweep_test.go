@@ -92,13 +92,56 @@ func TestSweepKeepsNetns(t *testing.T) {
 	if err := recs.Put(Record{ContainerID: id, PodNamespace: "team-a", Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
 		t.Fatal(err)
 	}
-	if gone, err := recs.Sweep(0); err != nil || len(gone) != 0 {
-		t.Errorf("swept a live one: %v, %v", gone, err)
+	// The number of a namespace that is gone is given to the next one: here a container that a hook saw, dead since, whose
+	// namespace had the number that the sandbox's has now.
+	if err := recs.Put(Record{ContainerID: "reused", Pid: 1 << 22, Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(recs.path("reused"), past, past); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := recs.Sweep(0); err != nil || !slices.Equal(gone, []string{"reused"}) {
+		t.Errorf("beside a live sandbox: swept %v, %v; want the dead container", gone, err)
 	}
 	c.Process.Kill()
 	c.Wait()
 	ended = true
 	if gone, err := recs.Sweep(0); err != nil || len(gone) != 1 {
 		t.Errorf("want it swept, have %v, %v", gone, err)
+	}
+}
+
+// A record ends with the last interface of a container that no hook took over.
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	recs := OpenRecords(t.TempDir())
+	two := []NetIf{{Network: "a", Name: "eth0"}, {Network: "b", Name: "eth1"}}
+	for _, rec := range []Record{{ContainerID: "sandbox", NetIfs: two}, {ContainerID: "killed"}, {ContainerID: "hooked", Pid: 1 << 22, NetIfs: two}} {
+		if err := recs.Put(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range []struct {
+		id, network, ifname string
+		left                int // interfaces; -1: no record
+	}{
+		{"sandbox", "a", "eth0", 1},
+		{"sandbox", "a", "eth0", 1}, // DEL comes twice
+		{"sandbox", "b", "eth1", -1},
+		{"sandbox", "b", "eth1", -1},
+		{"killed", "a", "eth0", -1}, // an ADD that was killed between its two writes
+		{"hooked", "a", "eth0", 2},  // poststop's
+	} {
+		if err := recs.Detach(s.id, s.network, s.ifname); err != nil {
+			t.Errorf("detach %s of %s: %v", s.ifname, s.id, err)
+		}
+		rec, ok, err := recs.Get(s.id)
+		if err != nil || ok != (s.left >= 0) || ok && len(rec.NetIfs) != s.left {
+			t.Errorf("%s of %s detached: have %v, record %v, %v; want %d interfaces", s.ifname, s.id, rec.NetIfs, ok, err, s.left)
+		}
+	}
+	if err := recs.Detach("../x", "a", "eth0"); err == nil {
+		t.Error("an id that is a path passed")
 	}
 }

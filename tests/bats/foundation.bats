@@ -197,6 +197,20 @@ parent_of() { bulkhead args "$1" | sed -n 's/.*--cgroup-parent[= ]\([^ ]*\).*/\1
 	[ -z "$(receipt pretender '.tenant // ""')" ] || fail "$(summary)"
 }
 
+# Nobody runs poststop for these: what CNI's ADD recorded must end with its DEL, or it would name a network namespace whose
+# number another container has by then.
+unhooked() {
+	two_tenants 1 || return
+	run podman build -q --no-cache -t localhost/unhooked - <<<"FROM $IMAGE"$'\nRUN grep -q eth0 /proc/net/dev'
+	[ "$status" -eq 0 ] || fail "$output" || return
+	[ -z "$(find /run/bulkhead/containers -name '*.json')" ] || fail "left: $(cat /run/bulkhead/containers/*.json)"
+}
+@test "a refused start and a build leave no record to gc" {
+	requires root netns podman
+	bulkhead gc --grace 0s
+	each_runtime unhooked
+}
+
 restarts() {
 	podman run -d --name "blue-again-$RUNTIME" "$IMAGE" sleep 1000
 	podman restart -t 0 "blue-again-$RUNTIME"

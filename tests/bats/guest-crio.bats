@@ -173,8 +173,7 @@ lives_and_ends() {
   ip netns del "cri-${pod#*/}"
   [ "$(receipt blue pod "$(sandbox_id "$pod")" | wc -l)" = 1 ]
   [ ! -e "/run/bulkhead/containers/$(container_id "$pod").json" ]
-  # nobody runs a hook for a sandbox, and a container's poststop may still want its record: it is gc's
-  bulkhead gc --grace 0s
+  # nobody runs a hook for a sandbox: its record ends with its network
   [ ! -e "/run/bulkhead/containers/$(sandbox_id "$pod").json" ]
 }
 
