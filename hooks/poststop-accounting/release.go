@@ -4,7 +4,7 @@ import (
 	"errors"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
-	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/rogue"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -38,9 +38,9 @@ func release(c *hook.Call, left uint64) {
 	// `podman restart` calls CNI's ADD and precreate of the next life before the poststop of this one: a record of no process
 	// yet is the next life's.
 	if left > 0 {
-		err = errors.Join(err, patch.Forget(c.Policy.State.Run, id))
+		err = errors.Join(err, kept.Forget(c.Policy.State.Run, id))
 	} else if rec, ok, rerr := recs.Get(id); rerr != nil || ok && (rec.Pid != 0 || rec.Cgroup != 0) {
-		err = errors.Join(err, recs.Delete(id), patch.Forget(c.Policy.State.Run, id))
+		err = errors.Join(err, recs.Delete(id), kept.Forget(c.Policy.State.Run, id))
 	}
 	if err != nil {
 		c.Log.Error("not released", "container", id, "reason", err.Error(), "hint", "bulkhead gc")

@@ -88,7 +88,8 @@ func TestSweepKeepsNetns(t *testing.T) {
 		}
 	})
 	recs := OpenRecords(t.TempDir())
-	if err := recs.Put(Record{ContainerID: "sandbox", PodNamespace: "team-a", Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
+	id := "swept-" + strconv.Itoa(os.Getpid()) // in no other's cgroup's name
+	if err := recs.Put(Record{ContainerID: id, PodNamespace: "team-a", Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
 		t.Fatal(err)
 	}
 	// The number of a namespace that is gone is given to the next one: here a container that a hook saw, dead since, whose

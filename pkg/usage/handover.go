@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // reading is one line of an account's .net file.
@@ -56,10 +54,8 @@ func HandOver(d Dirs, r NetReading) error {
 	if err != nil {
 		return fail(err)
 	}
-	line, err := seal(reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters, Sample: a.sample(d)})
-	if err != nil {
-		return fail(err)
-	}
+	out := reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters, Sample: a.sample(d)}
+	line := sealed(out.marshal())
 	var errs []error
 	for _, name := range a.netFiles(d) {
 		if err := appendLine(name, line); err == nil {
@@ -125,7 +121,7 @@ func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, er
 	add := func(line []byte, _ bool) error {
 		var r reading
 		line, err := verify(line)
-		if err != nil || json.Unmarshal(line, &r) != nil {
+		if err != nil || r.unmarshal(line) != nil {
 			torn++
 			return nil
 		}
