@@ -71,6 +71,7 @@ type Opening struct {
 	Runtime string // runc, crun
 	Bundle  string
 	Rootfs  string    // writable layer's mount, for disk_bytes
+	Netns   string    // path of the network namespace that it was given; "" is a new one, or the host's
 	Started time.Time // zero: now
 }
 
