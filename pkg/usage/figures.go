@@ -153,10 +153,15 @@ func (a cpuTimes) split() (user, system uint64) {
 	return min(user, a.NS), a.NS - min(user, a.NS)
 }
 
-// inV2 reports whether the container has a cgroup of its own in v2, by which
-// its sockets are known.
-func (a *Account) inV2() bool {
-	return slices.ContainsFunc(a.Cgroups, func(c Cgroup) bool { return c.Hierarchy == 0 })
+// socketsKnown reports whether the container has a cgroup of its own in v2,
+// below the one that the programs for sockets hang on, and they do hang there.
+func (a *Account) socketsKnown(d Dirs) bool {
+	if attached, err := filepath.Glob(d.pin("link_account_out_*")); err != nil || len(attached) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(a.Cgroups, func(c Cgroup) bool {
+		return c.Hierarchy == 0 && (d.Cgroup2 == "" || strings.HasPrefix(c.Dir, strings.TrimSuffix(d.Cgroup2, "/")+"/"))
+	})
 }
 
 // sockets is the traffic of the container's own sockets: on the host's network, or in a namespace of its own that has no
