@@ -28,7 +28,7 @@ type invocation struct {
 // Options that take a value as the next word, for runc (urfave/cli: one dash or two) and crun (argp).
 var (
 	globalValues = []string{"log", "log-format", "log-level", "root", "criu", "rootless", "cgroup-manager"}
-	globalFlags  = []string{"debug", "systemd-cgroup", "help", "h", "version", "v", "V"}
+	globalFlags  = []string{"debug", "systemd-cgroup", "help", "h", "?", "usage", "version", "v", "V"}
 	createValues = []string{"bundle", "b", "console-socket", "pid-file", "preserve-fds", "pidfd-socket", "config", "f",
 		"image-path", "work-path", "parent-path", "status-fd", "manage-cgroups-mode", "empty-ns", "lsm-profile", "lsm-mount-context"}
 	execValues = []string{"process", "p", "cap", "c", "env", "e", "user", "u", "cwd", "console-socket", "pid-file", "process-label",

@@ -11,10 +11,11 @@ import (
 var accounting = hook.Hook{Name: "poststop-accounting", After: true, FailOpen: true, Run: closeAccount}
 
 func closeAccount(c *hook.Call) error {
-	defer release(c)
+	left := leftovers(c)
+	defer release(c, left)
 	network(c)
 	r, err := usage.Close(usage.DirsOf(c.Policy, c.Config, ""), usage.Closing{
-		ID: c.State.ID, By: "poststop", Annotations: c.Spec.Annotations,
+		ID: c.State.ID, By: "poststop", Annotations: c.Spec.Annotations, Leftovers: left,
 	})
 	switch {
 	case errors.Is(err, usage.ErrNoAccount):

@@ -3,9 +3,9 @@ package shape
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -44,7 +44,7 @@ func subnetOf(key []byte) netip.Prefix {
 }
 
 // Audit says what would be limited where policy only looks, and takes the limits away.
-func Audit(p *policy.Policy, e policy.Effective, w *Want, log *slog.Logger) {
+func Audit(p *policy.Policy, e policy.Effective, w *Want, log *journal.Logger) {
 	if e.Mode("network") != policy.Audit || !w.Limited() {
 		return
 	}
@@ -58,7 +58,7 @@ func Audit(p *policy.Policy, e policy.Effective, w *Want, log *slog.Logger) {
 // Admit puts a container's interfaces under the limits and totals of the tenant that rec says it is of. CNI came first and
 // knew less: it may have taken the container for alone. What the network asked for stays a bound. It costs
 // nothing but a lookup where nothing is to change.
-func Admit(p *policy.Policy, config string, rec tenant.Record, log *slog.Logger) error {
+func Admit(p *policy.Policy, config string, rec tenant.Record, log *journal.Logger) error {
 	e := p.For(rec.Identity.Tenant)
 	compartment := rec.Compartment
 	if rec.Identity.Tenant == "" {

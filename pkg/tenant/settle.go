@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -82,7 +83,7 @@ func (r *Records) settle(p *policy.Policy, reg *Registry, ev Evidence) (Record, 
 func (r *Records) refuse(p *policy.Policy, id string, cause error) error {
 	log := r.Log
 	if log == nil {
-		log = slog.Default()
+		log = journal.New(journal.Sink{}, os.Stderr)
 	}
 	err := p.Settle(p.Identity.Mode, policy.Decision{
 		Verdict: policy.Refuse, Section: "identity", Object: "container " + short(id), Reason: cause.Error(), Hint: policy.HintOf(cause),
@@ -153,6 +154,12 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	rec.Network = first(rec.Network, ev.Network)
 	if ev.Netns != 0 {
 		rec.Netns = ev.Netns
+	}
+	if mine := ev.NetIf; mine.Name != "" && !slices.Contains(rec.NetIfs, mine) {
+		rec.NetIfs = append(slices.DeleteFunc(rec.NetIfs, func(o NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		if rec.Started.IsZero() {
+			rec.Started = time.Now().UTC() // the local zone is a file to read
+		}
 	}
 	// A container may have several networks: what each said stays.
 	seen, err := collect(p, Evidence{Network: ev.Network, NetworkTenant: ev.NetworkTenant}, place{}, Identity{})

@@ -135,6 +135,9 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		fig.files = *last
 	}
 	fig.fill(&r)
+	if c.Leftovers > 0 && (r.Leftovers == nil || *r.Leftovers < c.Leftovers) {
+		r.Leftovers = &c.Leftovers
+	}
 	if len(nets) > 0 {
 		r.Net, r.How.Net = nets, Exact
 	}

@@ -101,6 +101,10 @@ type Closing struct {
 	By      string // who closes: "poststop", "gc"
 	Runtime string // if Open did not know
 
+	// Leftovers are processes of the container that the closer found outside of
+	// its cgroup.
+	Leftovers uint64
+
 	// Annotations of config.json; read only where the engine, known by the
 	// cgroup, overwrites what an image may have said.
 	Annotations map[string]string

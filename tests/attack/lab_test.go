@@ -60,42 +60,29 @@ func (c *ctr) ll() netip.Addr { // its EUI-64 link-local
 	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
-var bins struct {
-	sync.Once
-	dir string
-	err error
-}
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := filepath.Abs("../../build/attack")
+	if err != nil {
+		return "", err
+	}
+	if out, err := exec.Command("./build.sh", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build plugins: %w\n%s", err, out)
+	}
+	return dir, nil
+})
 
-// binaries builds the plugins under test and the reference ones, once, into a temporary directory.
+// binaries is the directory of the plugins under test and the reference ones: the one that BULKHEAD_ATTACK_BIN names, or one
+// that is built here. Either way build.sh made it.
 func binaries(t testing.TB) string {
 	t.Helper()
-	bins.Do(func() {
-		if bins.dir, bins.err = os.MkdirTemp("", "attack-"); bins.err != nil {
-			return
-		}
-		for _, pkg := range []string{"./cni/egressdeny", "./cni/netlimit", "./cmd/bulkhead"} {
-			build(pkg)
-		}
-		for _, p := range []string{"main/bridge", "main/ptp", "main/macvlan", "ipam/host-local", "meta/firewall", "meta/bandwidth", "meta/portmap"} {
-			build("github.com/containernetworking/plugins/plugins/" + p)
-		}
-	})
-	if bins.err != nil {
-		t.Fatal(bins.err)
+	if dir := os.Getenv("BULKHEAD_ATTACK_BIN"); dir != "" {
+		return dir
 	}
-	return bins.dir
-}
-
-func build(pkg string) {
-	if bins.err != nil {
-		return
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", bins.dir+"/", pkg)
-	cmd.Dir, _ = filepath.Abs("../..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		bins.err = fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
+	return dir
 }
 
 const uplink4, uplink6 = "192.0.2.1/24", "2001:db8:ff::1/64"

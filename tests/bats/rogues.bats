@@ -16,7 +16,7 @@ teardown_file() { sandbox_close; }
 pid_of() {
 	local init
 	init=$(podman inspect -f '{{.State.Pid}}' "$1")
-	if [ $# -eq 1 ]; then echo "$init"; else pgrep -P "$init" -x "$2" | head -1; fi
+	if [ $# -eq 1 ]; then echo "$init"; else pgrep -P "$init" -x "$2" | head -1 | grep .; fi
 }
 
 # enter PID FROM: puts a process into all cgroups of another.
@@ -30,6 +30,9 @@ enter() {
 		[ -z "$dir" ] || echo "$1" >"$dir$path/cgroup.procs"
 	done <"/proc/$2/cgroup"
 }
+
+# named COMM: is there a process of that name?
+named() { cat /proc/[0-9]*/comm 2>/dev/null | grep -qx "$1"; }
 
 gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 
@@ -70,7 +73,7 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	run bulkhead rogues --freeze
 	[ "$status" -eq 1 ]
 	contains "$output" frozen
-	grep -q '^State:.T' "/proc/$victim/status"
+	eventually grep -q '^State:.T' "/proc/$victim/status"
 	podman rm -f -t 0 "$id"
 }
 
@@ -144,11 +147,102 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	rm -f "/run/bulkhead/containers/$id.json"
 }
 
+@test "what outlived its container is on the receipt, stays known as its own, and is removed; then its record goes" {
+	requires root podman
+	policy <<-END
+		[namespaces]
+		host = "allow"
+	END
+	# With the host's PID namespace nothing ends with the first process but what is in the cgroup.
+	seconds=$((100000 + RANDOM)) # nobody else's
+	id=$(start stray --network none --pid host -- sh -c "sleep $seconds & exec sleep 991")
+	eventually pgrep -x -f "sleep $seconds"
+	victim=$(pgrep -x -f "sleep $seconds")
+	enter "$victim" $$
+	podman rm -f -t 0 "$id"
+	eventually test -n "$(receipts_of "$id")"
+	[ "$(receipts_of "$id" | jq .leftovers)" = 1 ] || fail "$(receipts_of "$id")"
+	[ -d "/proc/$victim" ]
+	run bulkhead rogues
+	[ "$status" -eq 1 ] || fail "$output"
+	contains "$output" "$victim" "${id:0:12}" "holds the network"
+	bulkhead gc --grace 0s --quiet
+	[ -e "/run/bulkhead/containers/$id.json" ] # it is still somebody's
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	eventually gone "$victim"
+	bulkhead gc --grace 0s --quiet
+	[ ! -e "/run/bulkhead/containers/$id.json" ]
+	# Control: one that ends as it should.
+	id=$(start tidy --network none --pid host)
+	podman rm -f -t 0 "$id"
+	[ "$(receipts_of "$id" | jq .leftovers)" = 0 ] || fail "$(receipts_of "$id")"
+	[ ! -e "/run/bulkhead/containers/$id.json" ]
+	policy </dev/null
+}
+
+receipts_of() { receipts | jq -c --arg id "$1" 'select(.id == $id)'; }
+
+left_over() {
+	name=left-over-$RUNTIME
+	bundle "$name" sleep 1000 >/dev/null
+	runtime "$RUNTIME" run --detach --bundle "$SANDBOX/bundles/$name" "$name" >/dev/null 2>&1 </dev/null
+	sleep 990 &
+	alien=$!
+	init=$(runtime "$RUNTIME" state "$name" | jq .pid)
+	enter "$alien" "$init"
+	kill -KILL "$init"
+	eventually gone "$init"
+	run bulkhead rogues
+	[ "$status" -eq 1 ]
+	contains "$output" "$alien" "left over" "a container that has ended"
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	eventually gone "$alien"
+	runtime "$RUNTIME" delete --force "$name"
+}
+
+@test "in the cgroup of a container that has ended" {
+	requires root
+	each_runtime left_over
+}
+
+@test "known helpers are shown as such and left alone, in life and after it; their names alone help nobody" {
+	requires root podman command:/usr/lib/cni/dhcp
+	id=$(start served --network none -v "$BULKHEAD_BIN/test/recvtty:/usr/bin/dhcp:ro" -- sh -c '/usr/bin/dhcp /tmp/s & exec sleep 1000')
+	eventually pid_of served dhcp
+	fake=$(pid_of served dhcp)
+	# What the engine's own DHCP daemon might look like: the host's program, in the container's network.
+	nsenter -t "$(pid_of served)" -n /usr/lib/cni/dhcp daemon -socketpath $SANDBOX/dhcp.sock 3>&- &
+	helper=$!
+	eventually test -S $SANDBOX/dhcp.sock
+	enter "$fake" $$
+	run bulkhead rogues --helpers
+	[ "$status" -eq 1 ]
+	contains "$(grep "^$helper " <<<"$output")" "helper, left alone"
+	lacks "$(grep "^$helper " <<<"$output")" "entered from the host"
+	contains "$(grep "^$fake " <<<"$output")" "outside its cgroup"
+	lacks "$(grep "^$fake " <<<"$output")" helper
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	eventually gone "$fake"
+	[ -d "/proc/$helper" ]
+	cp "/run/bulkhead/containers/$id.json" $SANDBOX/record.json
+	podman rm -f -t 0 "$id"
+	cp $SANDBOX/record.json "/run/bulkhead/containers/$id.json"
+	run bulkhead rogues --helpers --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	contains "$output" "holds the network" "helper, left alone"
+	[ -d "/proc/$helper" ]
+	kill $helper
+	rm -f "/run/bulkhead/containers/$id.json" $SANDBOX/dhcp.sock
+}
+
 @test "a process that dresses up as a kernel thread; one that nobody owns is shown and not killed" {
 	requires root podman
 	# shellcheck disable=SC2016
 	id=$(start masked --network none -- sh -c 'sh -c "printf kworker/u8:1 >/proc/\$\$/comm; while :; do sleep 1; done" & wait')
-	eventually grep -qsx kworker/u8:1 /proc/[0-9]*/comm
+	eventually named kworker/u8:1
 	run bulkhead rogues
 	[ "$status" -eq 1 ]
 	contains "$output" '"kworker/u8:1"' "looks like a kernel thread" "${id:0:12}"
@@ -171,6 +265,13 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	[ "$(jq -r .what <<<"$output")" = "outside its cgroup" ] || fail "$output"
 	[ "$(jq -r .container <<<"$output")" = "$id" ]
 	grep -qx 'bulkhead_rogue_processes 1' $SANDBOX/rogues.prom
+	# The timer's unit runs the same, and takes "rogues were found" for success.
+	unit=$SANDBOX/lib/systemd/system/bulkhead-rogues.service
+	grep -qx SuccessExitStatus=1 "$unit"
+	line=$(sed -n "s|^ExecStart=||p" "$unit" | sed "s|/var/lib/prometheus/node-exporter|$SANDBOX|")
+	run sh -c "$line"
+	[ "$status" -eq 1 ] || fail "$line: $output"
+	grep -qx 'bulkhead_rogue_processes 1' $SANDBOX/bulkhead-rogues.prom
 	podman rm -f -t 0 "$id"
 	bulkhead rogues --kill || true
 }

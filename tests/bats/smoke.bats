@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The default profile breaks no common image: Debian's own nginx, PostgreSQL, sshd, Redis, Python and sudo work under it
 # as they do without it.
+# bats: before tests/bats/debianfs
 
 # shellcheck disable=SC2086 # $SANDBOX and its like hold no blanks
 load helpers
@@ -65,4 +66,62 @@ debian() {
 @test "smoke: a program killed on its own, a core limit, ping to itself" {
 	run debian 'sleep 100 & kill -9 $!; wait $! || echo killed; ulimit -c 0; ping -c 1 -W 2 127.0.0.1 >/dev/null && echo pinged; echo fine' --sysctl net.ipv4.ping_group_range="0 2147483647"
 	contains "$output" killed fine
+}
+
+@test "smoke: what docs/hardening.md says a profile breaks is broken by it, and works with what it says to do" {
+	# baseline: namespaces (bubblewrap, a container in a container), keyrings
+	run debian 'unshare -U true && echo unshared; perl -e "print syscall(250, 0, -3, 0, 0, 0) > 0 ? qq(keyring\n) : qq(none\n)"'
+	lacks "$output" unshared keyring
+	policy <<-END
+		[harden]
+		keep_syscalls = ["unshare", "keyctl"]
+	END
+	run debian 'unshare -U true && echo unshared; perl -e "print syscall(250, 0, -3, 0, 0, 0) > 0 ? qq(keyring\n) : qq(none\n)"' --security-opt seccomp=unconfined
+	contains "$output" unshared keyring
+	# baseline: ping as a user without the range that lets everybody; a capability that the image keeps
+	run debian 'useradd joe; setpriv --reuid joe --clear-groups ping -c 1 -W 2 127.0.0.1 >/dev/null && echo pinged' --sysctl net.ipv4.ping_group_range="1 0" --cap-add NET_RAW
+	lacks "$output" pinged
+	policy <<-END
+		[harden]
+		keep_capabilities = ["CAP_NET_RAW"]
+	END
+	run debian 'ping -c 1 -W 2 127.0.0.1 >/dev/null && echo pinged' --sysctl net.ipv4.ping_group_range="1 0" --cap-add NET_RAW
+	contains "$output" pinged
+	# talk: sudo as a user; the kernel's memory settings
+	policy <<-END
+		[harden]
+		profile = "talk"
+	END
+	as_joe='useradd -m joe; echo "joe ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/joe; setpriv --reuid joe --clear-groups sudo id -u && echo sudone; ls /sys/kernel | grep -q . && echo seen; echo end'
+	run debian "$as_joe"
+	contains "$output" end
+	lacks "$output" sudone seen
+	policy <<-END
+		[harden]
+		profile = "talk"
+		keep_paths = ["/sys/kernel"]
+	END
+	run debian "$as_joe"
+	contains "$output" seen
+	# strict: images that start as root and change the user, debuggers, writing outside of volumes
+	policy <<-END
+		[harden]
+		profile = "strict"
+		user_namespace = "allow"
+	END
+	mkdir -p $SANDBOX/volume && chmod 1777 $SANDBOX/volume
+	traced='perl -e "print syscall(101, 0, 0, 0, 0) == 0 ? qq(traced\n) : qq(refused\n)"' # keyctl and ptrace, by amd64's numbers
+	run debian "nginx && echo started; touch /x && echo written; $traced; echo end" --tmpfs /run --tmpfs /var/log/nginx --tmpfs /var/lib/nginx
+	contains "$output" refused
+	lacks "$output" started written traced
+	policy <<-END
+		[harden]
+		profile = "strict"
+		user_namespace = "allow"
+		keep_syscalls = ["ptrace"]
+	END
+	run debian "sed 's|^pid .*|pid /run/nginx/pid;|; /^user/d' /etc/nginx/nginx.conf >/run/nginx/conf; nginx -c /run/nginx/conf && echo started; touch /run/nginx/x && echo written; $traced; echo end" \
+		--user www-data --sysctl net.ipv4.ip_unprivileged_port_start=0 --tmpfs /run/nginx:mode=1777 -v $SANDBOX/volume:/var/log/nginx -v $SANDBOX/volume:/var/lib/nginx
+	contains "$output" started written traced
+	policy </dev/null
 }
