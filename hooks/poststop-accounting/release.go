@@ -6,7 +6,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
-	"github.com/bulkhead-containers/bulkhead/pkg/rogue"
+	"github.com/bulkhead-containers/bulkhead/pkg/rogue/leftover"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
@@ -17,7 +17,7 @@ func leftovers(c *hook.Call) uint64 {
 	rec, ok, err := recs.Get(c.State.ID)
 	n := 0
 	if err == nil && ok && rec.Pid != 0 { // of no process yet: the next life's, as in release
-		n, err = rogue.Leftovers(rec, recs.List)
+		n, err = leftover.Count(rec, recs.List)
 	}
 	if err != nil {
 		c.Log.Error("left-overs not counted", "container", c.State.ID, "reason", err.Error())
