@@ -14,6 +14,8 @@ conmon                      conmon
 runc                        runc
 crun                        crun
 containernetworking-plugins /usr/lib/cni/bridge
+golang-github-containernetworking-plugin-dnsname /usr/lib/cni/dnsname
+dnsmasq-base                dnsmasq
 golang-github-containers-common /usr/share/containers/seccomp.json
 golang-github-containers-image  /etc/containers/policy.json
 iptables                    iptables
@@ -24,6 +26,7 @@ bats                        bats
 jq                          jq
 ethtool                     ethtool
 libcap2-bin                 capsh
+acl                         setfacl
 procps                      ps
 mmdebstrap                  mmdebstrap
 clang                       clang

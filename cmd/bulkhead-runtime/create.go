@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +33,7 @@ func prepare(inv *invocation) (err error) {
 	return nil
 }
 
-func withPolicy(inv *invocation, f func(*invocation, *policy.Policy, *slog.Logger) error) error {
+func withPolicy(inv *invocation, f func(*invocation, *policy.Policy, *journal.Logger) error) error {
 	p, err := policy.Load(inv.config)
 	if err != nil {
 		return err
@@ -52,7 +51,7 @@ func withPolicy(inv *invocation, f func(*invocation, *policy.Policy, *slog.Logge
 }
 
 // createContainer tightens the bundle's config.json.
-func createContainer(inv *invocation, p *policy.Policy, log *slog.Logger) error {
+func createContainer(inv *invocation, p *policy.Policy, log *journal.Logger) error {
 	path := inv.specFile
 	if path == "" {
 		path = filepath.Join(inv.bundle, "config.json")
@@ -85,7 +84,7 @@ type file struct {
 	mode os.FileMode
 }
 
-func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, want patch.Wanted, log *slog.Logger) error {
+func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, want patch.Wanted, log *journal.Logger) error {
 	res, err := harden.Config(config.data, want.Rules, patch.Host(c.Podman))
 	if err != nil {
 		return err
@@ -111,7 +110,7 @@ func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, wan
 }
 
 // execProcess tightens the process that is added to a container.
-func execProcess(inv *invocation, p *policy.Policy, log *slog.Logger) error {
+func execProcess(inv *invocation, p *policy.Policy, log *journal.Logger) error {
 	want, err := patch.RulesOf(p, inv.id)
 	if err != nil || want.Skip {
 		return err

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -72,8 +75,10 @@ func (e *env) diff(word string) error {
 	case now == nil:
 	case same(now, before) && len(res.Changes) > 0:
 		fmt.Fprintln(e.Stdout, "# none of it is in force: the config is as the engine made it")
-	case !same(now, res.JSON):
-		fmt.Fprintln(e.Stdout, "# the config in force differs from this: the policy has changed since, or something else changed the config")
+	default:
+		if paths := unlike(now, res.JSON); len(paths) > 0 {
+			fmt.Fprintf(e.Stdout, "# the config in force differs from this: the policy has changed since, or something else changed the config: %s\n", strings.Join(paths, " "))
+		}
 	}
 	return nil
 }
@@ -119,15 +124,46 @@ func configs(p *policy.Policy, word string) (id string, before, now []byte, err 
 }
 
 // same compares configs by what they say: engines write them anew, without what is empty and in their own order.
-func same(a, b []byte) bool {
-	var x, y specs.Spec
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && string(normal(x)) == string(normal(y))
+func same(a, b []byte) bool { return len(unlike(a, b)) == 0 }
+
+// unlike is the paths at which two configs say different things.
+func unlike(a, b []byte) (paths []string) {
+	x, err := meaning(a)
+	y, err2 := meaning(b)
+	if err = errors.Join(err, err2); err != nil {
+		return []string{err.Error()}
+	}
+	compare("", x, y, &paths)
+	return paths
 }
 
-func normal(s specs.Spec) []byte {
+// meaning is a config without what is empty: decoded into the specification's types and back.
+func meaning(config []byte) (any, error) {
+	var s specs.Spec
+	if err := json.Unmarshal(config, &s); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return b
+	var v any
+	err = json.Unmarshal(b, &v)
+	return v, err
+}
+
+func compare(path string, a, b any, paths *[]string) {
+	x, ok := a.(map[string]any)
+	y, ok2 := b.(map[string]any)
+	if !ok || !ok2 {
+		if !reflect.DeepEqual(a, b) {
+			*paths = append(*paths, path)
+		}
+		return
+	}
+	keys := maps.Clone(x)
+	maps.Copy(keys, y)
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		compare(path+"/"+k, x[k], y[k], paths)
+	}
 }

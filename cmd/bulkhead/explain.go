@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/egress"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -231,7 +231,7 @@ func (e *env) listDrops(ports *port.Ports, o *owners) error {
 }
 
 // logDrops writes what the drop log holds to the journal.
-func (e *env) logDrops(_ *policy.Policy, ports *port.Ports, log *slog.Logger) error {
+func (e *env) logDrops(_ *policy.Policy, ports *port.Ports, log *journal.Logger) error {
 	es, err := ports.List()
 	if err != nil {
 		return err

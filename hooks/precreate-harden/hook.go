@@ -2,8 +2,8 @@ package main
 
 import (
 	"errors"
-	"log/slog"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
@@ -27,7 +27,7 @@ func tighten(c *hook.ConfigCall) ([]byte, error) {
 	return out, nil
 }
 
-func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log *slog.Logger) ([]byte, error) {
+func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log *journal.Logger) ([]byte, error) {
 	res, err := harden.Config(c.JSON, want.Rules, patch.Host(container.Podman))
 	if err != nil {
 		return nil, err

@@ -1,7 +1,7 @@
 package bpf
 
 import (
-	"log/slog"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
 
@@ -31,7 +32,7 @@ func links(t *testing.T, dir string) (names []string) {
 // maps and what they hold stay, and only this version's programs count.
 func TestAccountUpgrade(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.BPF)
-	ctx := SetupContext{Bpffs: testenv.Bpffs(t), Run: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	ctx := SetupContext{Bpffs: testenv.Bpffs(t), Run: t.TempDir(), Log: journal.To(io.Discard)}
 	want := len(accountPrograms)
 	if mount, err := testenv.Cgroup2Mount(); err == nil {
 		ctx.Cgroup2 = testenv.Cgroup(t, mount)

@@ -9,13 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	kbpf "github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 )
 
@@ -26,7 +26,7 @@ type SetupContext struct {
 	Netns uint64 // inode of the network namespace that port and shape are set up for
 	// Cgroup2 is the cgroup2 directory that the device program hangs on (policy [state] cgroup2); "" is the root.
 	Cgroup2 string
-	Log     *slog.Logger
+	Log     *journal.Logger
 }
 
 // Object is one compiled eBPF object.

@@ -2,13 +2,14 @@ package journal
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSyslogAndFile(t *testing.T) {
@@ -21,8 +22,7 @@ func TestSyslogAndFile(t *testing.T) {
 	}
 	defer l.Close()
 	file := filepath.Join(dir, "file")
-	o := &output{sink: Sink{Name: "bulkhead-test", File: file, Syslog: sock}, stderr: os.Stderr}
-	log := slog.New(&handler{out: o}).With("container", "c1")
+	log := New(Sink{Name: "bulkhead-test", File: file, Syslog: sock}, os.Stderr).With("container", "c1")
 	log.Warn("refused", "reason", "a \"quoted\"\nline", "audit", true)
 
 	var rec map[string]any
@@ -88,5 +88,45 @@ func TestFileIsNotFollowed(t *testing.T) {
 	}
 	if stderr.Len() == 0 {
 		t.Error("nothing was said about it")
+	}
+}
+
+// What is too long for a datagram goes as a file that nobody can change any more.
+func TestLongRecord(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	want := field(nil, "MESSAGE", strings.Repeat("long ", 200_000))
+	if err := send(path, want, true); err != nil {
+		t.Fatal(err)
+	}
+	oob := make([]byte, 64)
+	_, n, _, _, err := l.ReadMsgUnix(nil, oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(ms) != 1 {
+		t.Fatalf("want one control message, have %d, %v", len(ms), err)
+	}
+	fds, err := unix.ParseUnixRights(&ms[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatalf("want one file, have %v, %v", fds, err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "record")
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), 0); err == nil {
+		t.Error("the file is not sealed")
+	}
+	have := make([]byte, len(want))
+	if _, err := f.ReadAt(have, 0); err != nil || string(have) != string(want) {
+		t.Errorf("the file holds something else: %v", err)
+	}
+	if err := send(path, want, false); err == nil {
+		t.Error("a reader that knows no files got one")
 	}
 }

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
@@ -47,11 +49,27 @@ func (t *Totals) Lock(tenant string) (func(), error) {
 
 // Ours gives what was written for a setting last, as Apply wants it.
 func (t *Totals) Ours(tenant string) func(Setting) (uint64, bool) {
-	var have map[string]uint64
-	if b, err := os.ReadFile(t.file(tenant) + ".json"); err == nil && json.Unmarshal(b, &have) != nil {
-		have = nil // torn: then nothing is ours, and values are only lowered
-	}
+	have := t.remembered(tenant)
 	return func(s Setting) (uint64, bool) { v, ok := have[s.Key]; return v, ok }
+}
+
+// remembered is what was written last. A torn file is as none: then nothing is ours, and values are only lowered.
+func (t *Totals) remembered(tenant string) map[string]uint64 {
+	have := map[string]uint64{}
+	b, err := os.ReadFile(t.file(tenant) + ".json")
+	if err != nil {
+		return have
+	}
+	err = wire.Whole(b, func(d *wire.Decoder, name string) error {
+		var v uint64
+		err := wire.Value(d, &v)
+		have[name] = v
+		return err
+	})
+	if err != nil {
+		clear(have)
+	}
+	return have
 }
 
 // Remember records what is in force now.
@@ -59,21 +77,20 @@ func (t *Totals) Remember(tenant string, a Applied) error {
 	if len(a.Changes) == 0 {
 		return nil
 	}
-	have := map[string]uint64{}
-	if b, err := os.ReadFile(t.file(tenant) + ".json"); err == nil {
-		_ = json.Unmarshal(b, &have) // torn: begin anew
-	}
+	have := t.remembered(tenant)
 	for _, c := range a.Changes {
 		if v, err := c.read(c.Dir); err == nil {
 			have[c.Key] = v
 		}
 	}
-	b, err := json.Marshal(have)
-	if err != nil {
-		return err
-	}
+	var w wire.Writer
+	w.Object("", func() {
+		for _, key := range slices.Sorted(maps.Keys(have)) {
+			w.Number(key, have[key], true)
+		}
+	})
 	tmp := t.file(tenant) + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := os.WriteFile(tmp, w.B, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, t.file(tenant)+".json")

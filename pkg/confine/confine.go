@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
@@ -66,10 +65,7 @@ func Write(run string, s State) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
+	b := s.marshal()
 	tmp := filepath.Join(Dir(run), "."+s.ID) // one hook at a time has this container
 	err = file.Write(tmp, b, unix.O_CREAT|unix.O_TRUNC)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +93,7 @@ func Read(run, id string) (s State, ok bool, err error) {
 		return s, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &s)
+		err = s.unmarshal(b)
 	}
 	if err == nil && s.V != version {
 		err = fmt.Errorf("want version %d, have %d", version, s.V)

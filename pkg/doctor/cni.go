@@ -3,15 +3,19 @@ package doctor
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
 // conflist is what matters here of a CNI network configuration list (CNI spec 1.1.0, section 1).
 type conflist struct {
 	Name    string `json:"name"`
 	Plugins []struct {
-		Type string `json:"type"`
+		Type   string `json:"type"`
+		Tenant string `json:"tenant"` // egressdeny's
 	} `json:"plugins"`
 }
 
@@ -45,8 +49,10 @@ func checkCNI(h *Host) []Finding {
 func checkConflist(h *Host, p string, c conflist) []Finding {
 	var fs []Finding
 	var types []string
+	one := h.Policy != nil && slices.ContainsFunc(slices.Collect(maps.Keys(h.Policy.Identity.Network)), func(pattern string) bool { return policy.Match(pattern, c.Name) })
 	for _, pl := range c.Plugins {
 		types = append(types, pl.Type)
+		one = one || pl.Tenant != ""
 	}
 	deny, limit, band := slices.Index(types, "egressdeny"), slices.Index(types, "netlimit"), slices.Index(types, "bandwidth")
 	if deny < 0 {
@@ -59,6 +65,10 @@ func checkConflist(h *Host, p string, c conflist) []Finding {
 	if deny >= 0 && band > deny {
 		fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: network %q has bandwidth after egressdeny: bandwidth cannot add its qdisc there", p, c.Name),
 			Hint: "put bandwidth before egressdeny, or use netlimit in its place"})
+	}
+	if slices.Contains(types, "dnsname") && !one {
+		fs = append(fs, Finding{Status: Warn, Text: fmt.Sprintf("%s: network %q has a resolver (dnsname) and is no single tenant's: it tells every container on it the others' names", p, c.Name),
+			Hint: `give each tenant a network ("tenant" beside egressdeny, or the policy's identity.network), or take dnsname out`})
 	}
 	for _, t := range types {
 		if (deny >= 0 || limit >= 0) && slices.Contains(sideless, t) {

@@ -131,6 +131,7 @@ func TestCNI(t *testing.T) {
 		{list("bridge", "egressdeny", "netlimit", "bandwidth"), "both would limit", Fail},
 		{list("bridge", "egressdeny", "bandwidth"), "bandwidth after egressdeny", Fail},
 		{list("macvlan", "egressdeny"), "no host side", Fail},
+		{list("bridge", "egressdeny", "dnsname"), "tells every container on it the others' names", Warn},
 		{"{", "a.conflist", Fail},
 	} {
 		files := map[string]string{"/etc/cni/net.d/a.conflist": tc.list}
@@ -143,6 +144,10 @@ func TestCNI(t *testing.T) {
 	good := map[string]string{"/etc/cni/net.d/a.conflist": list("bridge", "bandwidth", "egressdeny"), "/opt/cni/bin/egressdeny*": ""}
 	if fs := checkCNI(tree(t, good)); Worst(fs) != OK {
 		t.Errorf("bandwidth before egressdeny: %+v", fs)
+	}
+	good["/etc/cni/net.d/a.conflist"] = strings.Replace(list("bridge", "egressdeny", "dnsname"), `"egressdeny"`, `"egressdeny","tenant":"blue"`, 1)
+	if fs := checkCNI(tree(t, good)); Worst(fs) != OK {
+		t.Errorf("one tenant's resolver: %+v", fs)
 	}
 }
 

@@ -174,7 +174,11 @@ func hardenAnnotations(root *object, r Rules, h Host, res *Result) error {
 	}
 	var gone []string
 	for _, m := range o.members {
-		if matches(strip, m.name) && !matches(r.KeepAnnotations, m.name) {
+		var value string
+		if !matches(strip, m.name) || matches(r.KeepAnnotations, m.name) {
+			continue
+		}
+		if _, err := o.decode(m.name, &value); err != nil || !engineOwn(m.name, value) {
 			gone = append(gone, m.name)
 		}
 	}

@@ -3,6 +3,7 @@ package harden
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -96,6 +97,25 @@ func TestNamespacesAndMounts(t *testing.T) {
 	}
 	if len(s.Mounts[2].Options) != 0 {
 		t.Errorf("a device given by a bind mount was changed: %v", s.Mounts[2])
+	}
+}
+
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	r, _ := ForProfile("baseline")
+	keep := map[string]string{"mine": "1", "run.oci.mount_context_type": "rootcontext", "org.systemd.property.KillSignal": "37", "org.systemd.property.TimeoutStopUSec": "uint64 10000000",
+		"org.systemd.property.CollectMode": "'inactive-or-failed'", "org.systemd.property.After": "['crio.service']"}
+	for key, value := range map[string]string{"run.oci.hooks.stderr": "/x", "org.systemd.property.TasksMax": "infinity", "org.systemd.property.KillSignal": "9; x",
+		"org.systemd.property.TimeoutStopUSec": "uint64 18446744073709551615", "org.systemd.property.After": "['sshd.service']", "io.kubernetes.cri-o.SandboxID": "x"} {
+		have := maps.Clone(keep)
+		have[key] = value
+		b, _ := json.Marshal(map[string]any{"annotations": have})
+		s, _ := harden(t, string(b), r, Host{Podman: true})
+		want := maps.Clone(keep)
+		delete(want, key)
+		if diff := cmp.Diff(want, s.Annotations); diff != "" {
+			t.Errorf("%s=%s: %s", key, value, diff)
+		}
 	}
 }
 

@@ -140,6 +140,29 @@ var stripAll = []string{
 	"module.wasm.image/*",
 }
 
+// engineOwn says whether an engine writes such a property of the container's scope by itself: podman and CRI-O how it is stopped,
+// CRI-O when at shutdown. Without them systemd kills what had asked for time. An image that says the same says nothing new.
+func engineOwn(key, value string) bool {
+	switch key {
+	case "org.systemd.property.KillSignal":
+		return digits(value, 2)
+	case "org.systemd.property.TimeoutStopUSec":
+		n, ok := strings.CutPrefix(value, "uint64 ")
+		return ok && digits(n, 10) // less than 2.8 h
+	case "org.systemd.property.CollectMode":
+		return value == "'inactive-or-failed'"
+	case "org.systemd.property.DefaultDependencies":
+		return value == "true"
+	case "org.systemd.property.After":
+		return value == "['crio.service']"
+	}
+	return false
+}
+
+func digits(s string, most int) bool {
+	return s != "" && len(s) <= most && strings.Trim(s, "0123456789") == ""
+}
+
 // keepAll is set by podman itself, and says only how crun spells a mount option.
 var keepAll = []string{"run.oci.mount_context_type"}
 

@@ -12,14 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"runtime/debug"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	_ "github.com/bulkhead-containers/bulkhead/internal/stack"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -48,7 +48,7 @@ type Call struct {
 	Bundle     string // the directory of config.json, absolute
 	Config     string // --config: the policy file, "" for the host's layers
 	Policy     *policy.Policy
-	Log        *slog.Logger // journald or syslog, and the policy's own file
+	Log        *journal.Logger // journald or syslog, and the policy's own file
 	undo       []func() error
 	undoFailed error
 }
@@ -67,7 +67,7 @@ func (c *Call) rollback() {
 
 // Exec runs the hook and returns its exit code: 0, or 1 for an error or a refusal.
 func Exec(h Hook, p IO) int {
-	return run(h.Name, p, func(args arguments, log func(*policy.Policy) *slog.Logger) error {
+	return run(h.Name, p, func(args arguments, log func(*policy.Policy) *journal.Logger) error {
 		state, err := ReadState(p.Stdin, !h.After)
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func Exec(h Hook, p IO) int {
 }
 
 // failOpen lets a container go on without its receipt, loudly.
-func failOpen(h Hook, log *slog.Logger, id string, err error) error {
+func failOpen(h Hook, log *journal.Logger, id string, err error) error {
 	if err != nil && log != nil {
 		log.Error("failed", "container", id, "reason", err.Error(), "hint", policy.HintOf(err))
 	}
@@ -119,12 +119,12 @@ type ConfigCall struct {
 	JSON   []byte // config.json as the engine made it
 	Config string // --config
 	Policy *policy.Policy
-	Log    *slog.Logger
+	Log    *journal.Logger
 }
 
 // ExecConfig runs a precreate hook: config.json on stdin, the new one on stdout.
 func ExecConfig(name string, f func(*ConfigCall) ([]byte, error), p IO) int {
-	return run(name, p, func(args arguments, log func(*policy.Policy) *slog.Logger) error {
+	return run(name, p, func(args arguments, log func(*policy.Policy) *journal.Logger) error {
 		in, err := readBounded(p.Stdin, maxConfig, "config.json")
 		if err != nil {
 			return err
@@ -187,14 +187,14 @@ func parseArgs(args []string) (a arguments, err error) {
 var Version = "devel"
 
 // run is what both kinds of hook share: arguments, the log, and an error's way out.
-func run(name string, p IO, f func(arguments, func(*policy.Policy) *slog.Logger) error) int {
+func run(name string, p IO, f func(arguments, func(*policy.Policy) *journal.Logger) error) int {
 	args, err := parseArgs(p.Args)
 	if err == nil && args.version {
 		fmt.Fprintln(p.Stdout, name, Version)
 		return 0
 	}
 	if err == nil {
-		err = f(args, func(pol *policy.Policy) *slog.Logger {
+		err = f(args, func(pol *policy.Policy) *journal.Logger {
 			s := journal.Sink{Name: "bulkhead-" + name}
 			if pol != nil {
 				s.File = pol.Log.File
@@ -244,8 +244,8 @@ var uidMap = "/proc/self/uid_map"
 
 // rootless says whether this hook runs for a rootless user and is to do nothing: there it is uid 0 of a user
 // namespace, without any right on the host.
-func rootless(p *policy.Policy, log *slog.Logger) (skip bool, err error) {
-	b, err := os.ReadFile(uidMap)
+func rootless(p *policy.Policy, log *journal.Logger) (skip bool, err error) {
+	b, err := file.Read(uidMap)
 	if err != nil {
 		return false, fmt.Errorf("find out whether this is a rootless engine: %w", err)
 	}

@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -53,7 +54,7 @@ func ReadState(r io.Reader, needPid bool) (*specs.State, error) {
 		return nil, err
 	}
 	var s specs.State
-	if err := json.Unmarshal(b, &s); err != nil {
+	if err := decodeState(b, &s); err != nil {
 		return nil, policy.Hint(input("decode state: %w", err), stateHint)
 	}
 	if err := CheckID(s.ID); err != nil {
@@ -105,34 +106,120 @@ func hasDotDot(p string) bool {
 	return false
 }
 
-// Spec is what hooks read of config.json. It is a part of the runtime-spec's own type: the rest (a seccomp profile
-// of 30 KiB, for one) is skipped, not decoded, which keeps a hook's start short.
+func decodeState(b []byte, s *specs.State) error {
+	return wire.Whole(b, func(d *wire.Decoder, name string) error {
+		switch name {
+		case "id":
+			return wire.Value(d, &s.ID)
+		case "status":
+			return wire.Value(d, (*string)(&s.Status))
+		case "pid":
+			return wire.Value(d, &s.Pid)
+		case "bundle":
+			return wire.Value(d, &s.Bundle)
+		case "annotations":
+			return wire.Map(d, &s.Annotations)
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+// Spec is what hooks read of config.json. The rest (a seccomp profile of 30 KiB, for one) is skipped, not decoded, which
+// keeps a hook's start short.
 type Spec struct {
-	Root        *specs.Root       `json:"root"`
-	Hostname    string            `json:"hostname"`
-	Process     *Process          `json:"process"`
-	Mounts      []specs.Mount     `json:"mounts"`
-	Annotations map[string]string `json:"annotations"`
-	Linux       *Linux            `json:"linux"`
+	Root        *specs.Root
+	Process     Process
+	Mounts      []specs.Mount
+	Annotations map[string]string
+	Linux       *Linux
 }
 
 // Process is what hooks read of process.
 type Process struct {
-	SelinuxLabel    string              `json:"selinuxLabel"`
-	ApparmorProfile string              `json:"apparmorProfile"`
-	NoNewPrivileges bool                `json:"noNewPrivileges"`
-	OOMScoreAdj     *int                `json:"oomScoreAdj"`
-	Rlimits         []specs.POSIXRlimit `json:"rlimits"`
+	SelinuxLabel string
 }
 
 // Linux is what hooks read of linux.
 type Linux struct {
-	CgroupsPath string                 `json:"cgroupsPath"`
-	MountLabel  string                 `json:"mountLabel"`
-	Namespaces  []specs.LinuxNamespace `json:"namespaces"`
-	Devices     []specs.LinuxDevice    `json:"devices"`
-	Resources   *specs.LinuxResources  `json:"resources"`
-	UIDMappings []specs.LinuxIDMapping `json:"uidMappings"`
+	CgroupsPath string
+	MountLabel  string
+	Namespaces  []specs.LinuxNamespace
+}
+
+func decodeSpec(b []byte, s *Spec) error {
+	return wire.Whole(b, func(d *wire.Decoder, name string) error {
+		switch name {
+		case "root":
+			s.Root = &specs.Root{}
+			return wire.Object(d, func(name string) error {
+				switch name {
+				case "path":
+					return wire.Value(d, &s.Root.Path)
+				case "readonly":
+					return wire.Value(d, &s.Root.Readonly)
+				}
+				return wire.Value(d, nil)
+			})
+		case "process":
+			return wire.Object(d, func(name string) error {
+				if name == "selinuxLabel" {
+					return wire.Value(d, &s.Process.SelinuxLabel)
+				}
+				return wire.Value(d, nil)
+			})
+		case "mounts":
+			return wire.List(d, func() error {
+				s.Mounts = append(s.Mounts, specs.Mount{})
+				return decodeMount(d, &s.Mounts[len(s.Mounts)-1])
+			})
+		case "annotations":
+			return wire.Map(d, &s.Annotations)
+		case "linux":
+			s.Linux = &Linux{}
+			return wire.Object(d, func(name string) error { return s.Linux.decode(d, name) })
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func decodeMount(d *wire.Decoder, m *specs.Mount) error {
+	return wire.Object(d, func(name string) error {
+		switch name {
+		case "destination":
+			return wire.Value(d, &m.Destination)
+		case "type":
+			return wire.Value(d, &m.Type)
+		case "source":
+			return wire.Value(d, &m.Source)
+		case "options":
+			return wire.Strings(d, &m.Options)
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func (l *Linux) decode(d *wire.Decoder, name string) error {
+	switch name {
+	case "cgroupsPath":
+		return wire.Value(d, &l.CgroupsPath)
+	case "mountLabel":
+		return wire.Value(d, &l.MountLabel)
+	case "namespaces":
+		return wire.List(d, func() error {
+			l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{})
+			ns := &l.Namespaces[len(l.Namespaces)-1]
+			return wire.Object(d, func(name string) error {
+				switch name {
+				case "type":
+					return wire.Value(d, (*string)(&ns.Type))
+				case "path":
+					return wire.Value(d, &ns.Path)
+				}
+				return wire.Value(d, nil)
+			})
+		})
+	}
+	return wire.Value(d, nil)
 }
 
 // CgroupsPath is linux.cgroupsPath, or "".
@@ -143,13 +230,8 @@ func (s *Spec) CgroupsPath() string {
 	return s.Linux.CgroupsPath
 }
 
-// ProcessLabel and MountLabel are the SELinux labels that the engine chose, or "".
-func (s *Spec) ProcessLabel() string {
-	if s.Process == nil {
-		return ""
-	}
-	return s.Process.SelinuxLabel
-}
+// ProcessLabel is the SELinux label that the engine chose for the process, or "".
+func (s *Spec) ProcessLabel() string { return s.Process.SelinuxLabel }
 
 // MountLabel is the label of the container's own mounts, or "".
 func (s *Spec) MountLabel() string {
@@ -165,7 +247,7 @@ func (s *Spec) RootPath(bundle string) string {
 		return ""
 	}
 	if filepath.IsAbs(s.Root.Path) {
-		return s.Root.Path
+		return filepath.Clean(s.Root.Path)
 	}
 	return filepath.Join(bundle, s.Root.Path)
 }
@@ -195,7 +277,7 @@ func LoadSpec(s *specs.State) (bundle string, spec *Spec, err error) {
 		b, err := readConfig(dir)
 		if err == nil {
 			spec := &Spec{}
-			if err := json.Unmarshal(b, spec); err != nil {
+			if err := decodeSpec(b, spec); err != nil {
 				return "", nil, input("decode %s: %w", filepath.Join(dir, "config.json"), err)
 			}
 			return dir, spec, nil
@@ -230,45 +312,58 @@ func readConfig(bundle string) ([]byte, error) {
 	if err != nil {
 		return fail(err)
 	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
 		return fail(err)
 	}
-	if !fi.Mode().IsRegular() {
-		return nil, input("open %s: want a regular file, have %v", path, fi.Mode().Type())
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, input("open %s: want a regular file, have mode %#o", path, st.Mode)
 	}
-	if fi.Size() > maxConfig {
-		return nil, input("read %s: want at most %d bytes, have %d", path, maxConfig, fi.Size())
+	if st.Size > maxConfig {
+		return nil, input("read %s: want at most %d bytes, have %d", path, maxConfig, st.Size)
 	}
-	b := make([]byte, fi.Size())
-	n, err := io.ReadFull(f, b)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	b, err := file.ReadSize(fd, st.Size)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return b[:n], nil
+	return b, nil
 }
 
 // recordedBundle is the bundle that the runtime itself wrote down: crun in status, runc among the labels in state.json.
-func recordedBundle(dir string) string {
-	var status struct {
-		Bundle string `json:"bundle"`
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "status")); err == nil && json.Unmarshal(b, &status) == nil && status.Bundle != "" {
-		return status.Bundle
-	}
-	var state struct {
-		Config struct {
-			Labels []string `json:"labels"`
-		} `json:"config"`
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "state.json")); err == nil && json.Unmarshal(b, &state) == nil {
-		for _, l := range state.Config.Labels {
-			if b, ok := strings.CutPrefix(l, "bundle="); ok {
-				return b
+func recordedBundle(dir string) (bundle string) {
+	if b, err := os.ReadFile(filepath.Join(dir, "status")); err == nil {
+		_ = wire.Whole(b, func(d *wire.Decoder, name string) error {
+			if name == "bundle" {
+				return wire.Value(d, &bundle)
 			}
-		}
+			return wire.Value(d, nil)
+		})
 	}
-	return ""
+	if bundle != "" {
+		return bundle
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err != nil {
+		return ""
+	}
+	_ = wire.Whole(b, func(d *wire.Decoder, name string) error {
+		if name != "config" {
+			return wire.Value(d, nil)
+		}
+		return wire.Object(d, func(name string) error {
+			if name != "labels" {
+				return wire.Value(d, nil)
+			}
+			return wire.List(d, func() error {
+				var l string
+				err := wire.Value(d, &l)
+				if b, ok := strings.CutPrefix(l, "bundle="); ok {
+					bundle = b
+				}
+				return err
+			})
+		})
+	})
+	return bundle
 }

@@ -117,7 +117,7 @@ func (w *walk) descend(fd int, at string, depth int) {
 		if w.failed.Load() {
 			return
 		}
-		if err := w.entry(fd, name, path.Join(at, name), depth); err != nil {
+		if err := w.entry(fd, name, at, depth); err != nil {
 			w.fail(err)
 			return
 		}
@@ -139,7 +139,8 @@ func (w *walk) aside(fd int, at string, depth int) {
 	}
 }
 
-func (w *walk) entry(dir int, name, at string, depth int) error {
+func (w *walk) entry(dir int, name, parent string, depth int) error {
+	at := func() string { return path.Join(parent, name) } // for few
 	fd, err := selinux.OpenPath(dir, name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -147,23 +148,23 @@ func (w *walk) entry(dir int, name, at string, depth int) error {
 	case errors.Is(err, unix.EXDEV):
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.res.Mounts = append(w.res.Mounts, at)
+		w.res.Mounts = append(w.res.Mounts, at())
 		return nil
 	case err != nil:
-		return fmt.Errorf("open %q: %w", at, err)
+		return fmt.Errorf("open %q: %w", at(), err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %q: %w", at, err)
+		return fmt.Errorf("stat %q: %w", at(), err)
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		sub, err := selinux.OpenDir(fd, ".")
 		if err != nil {
-			return fmt.Errorf("open directory %q: %w", at, err)
+			return fmt.Errorf("open directory %q: %w", at(), err)
 		}
-		w.aside(sub, at, depth+1)
+		w.aside(sub, at(), depth+1)
 	case unix.S_IFCHR, unix.S_IFBLK:
 		return nil // a node in a tenant's tree is nothing that a container should be let at
 	default:
@@ -173,7 +174,7 @@ func (w *walk) entry(dir int, name, at string, depth int) error {
 			defer w.mu.Unlock()
 			l := w.links[inode{uint64(st.Dev), st.Ino}]
 			if l == nil {
-				l = &linked{at: at}
+				l = &linked{at: at()}
 				w.links[inode{uint64(st.Dev), st.Ino}] = l
 			}
 			l.met, l.links = l.met+1, int(st.Nlink)
@@ -181,7 +182,7 @@ func (w *walk) entry(dir int, name, at string, depth int) error {
 		}
 	}
 	if err := w.set(fd); err != nil {
-		return fmt.Errorf("label %q: %w", at, err)
+		return fmt.Errorf("label %q: %w", at(), err)
 	}
 	return nil
 }

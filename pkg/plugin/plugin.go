@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -131,7 +130,7 @@ func (c *Config) Valid() func(port.Key) bool {
 type Call struct {
 	*Config
 	Policy *policy.Policy
-	Log    *slog.Logger
+	Log    *journal.Logger
 	Dirs   port.Dirs
 	Key    port.Key
 	args   *Args

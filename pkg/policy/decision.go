@@ -1,8 +1,7 @@
 package policy
 
 import (
-	"context"
-	"log/slog"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 )
 
 // Verdict is what a decision says about its object.
@@ -60,20 +59,17 @@ func (r *Refusal) Hint() string { return r.Decision.Hint }
 // act says whether the caller is to carry a Change out; err is a *Refusal.
 // Under Audit act is false and err nil, and the line that Enforce would have
 // logged is logged with audit=true. An Allow is not logged.
-func (p *Policy) Act(m Mode, d Decision, log *slog.Logger) (act bool, err error) {
+func (p *Policy) Act(m Mode, d Decision, log *journal.Logger) (act bool, err error) {
 	if d.Verdict == Allow {
 		return false, nil
 	}
 	audit := m == Audit
 	if log != nil {
-		level, msg := slog.LevelWarn, "refused"
+		level, msg := journal.Warn, "refused"
 		if d.Verdict == Change {
-			level, msg = slog.LevelInfo, "changed"
+			level, msg = journal.Info, "changed"
 		}
-		log.LogAttrs(context.Background(), level, msg,
-			slog.String("section", d.Section), slog.String("object", d.Object),
-			slog.String("verdict", d.Verdict.String()), slog.String("reason", d.Reason),
-			slog.String("hint", d.Hint), slog.Bool("audit", audit))
+		log.Log(level, msg, "section", d.Section, "object", d.Object, "verdict", d.Verdict.String(), "reason", d.Reason, "hint", d.Hint, "audit", audit)
 	}
 	if audit {
 		return false, nil
@@ -85,7 +81,7 @@ func (p *Policy) Act(m Mode, d Decision, log *slog.Logger) (act bool, err error)
 }
 
 // Settle is Act for decisions whose change, if any, is not the caller's to make.
-func (p *Policy) Settle(m Mode, d Decision, log *slog.Logger) error {
+func (p *Policy) Settle(m Mode, d Decision, log *journal.Logger) error {
 	_, err := p.Act(m, d, log)
 	return err
 }

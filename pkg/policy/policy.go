@@ -9,14 +9,14 @@ package policy
 
 import (
 	"fmt"
-	"hash/crc32"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Directories of State where the policy names none.
@@ -116,8 +116,8 @@ func gatherFrom(config, vendor, host string) (*sources, error) {
 		}
 		mains, drop = []string{config}, config+".d"
 	}
-	for _, file := range mains {
-		if err := s.add(file, config == ""); err != nil {
+	for _, name := range mains {
+		if err := s.add(name, config == ""); err != nil {
 			return nil, err
 		}
 	}
@@ -153,33 +153,14 @@ func (s *sources) add(path string, mayMiss bool) error {
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Size > maxFile {
 		return fmt.Errorf("read policy %s: want a regular file of at most %d bytes", path, maxFile)
 	}
-	data, err := readAll(fd, st.Size)
+	data, err := file.ReadSize(fd, st.Size)
 	if err != nil {
 		return fmt.Errorf("read policy %s: %w", path, err)
 	}
 	mark := stampOf(path, st)
-	mark.Sum = crc32.ChecksumIEEE(data)
+	mark.Sum = checksum(data)
 	s.files, s.data, s.stamps = append(s.files, path), append(s.data, data), append(s.stamps, mark)
 	return nil
-}
-
-// readAll reads size bytes, all that a file had when it was looked at.
-func readAll(fd int, size int64) ([]byte, error) {
-	b := make([]byte, size)
-	for n := 0; n < len(b); {
-		m, err := syscall.Read(fd, b[n:])
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if m == 0 {
-			return nil, io.ErrUnexpectedEOF
-		}
-		n += m
-	}
-	return b, nil
 }
 
 // dir lists the drop-ins of a directory, by name.
@@ -235,9 +216,9 @@ func foreign(uid uint32) bool {
 
 func (s *sources) parse() (*Policy, error) {
 	files := make([][]entry, len(s.files))
-	for i, file := range s.files {
+	for i, name := range s.files {
 		var err error
-		if files[i], err = decode(file, s.data[i], i < s.main); err != nil {
+		if files[i], err = decode(name, s.data[i], i < s.main); err != nil {
 			return nil, err
 		}
 	}

@@ -2,10 +2,11 @@ package port
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -55,9 +56,7 @@ func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error
 		}
 		host = l
 	}
-	if mac, err := net.ParseMAC(inside); err == nil && len(mac) == 6 {
-		copy(i.MAC[:], mac)
-	}
+	i.MAC, _ = parseMAC(inside)
 	if host.Index == 0 || i.MAC == [6]byte{} || len(r.IPs) == 0 {
 		l, addrs, err := linkInside(netns, ifName)
 		if err != nil {
@@ -146,4 +145,20 @@ func inNetns(path string, f func() error) error {
 		done <- f()
 	}()
 	return <-done
+}
+
+// parseMAC reads "02:00:00:00:00:01". Not net.ParseMAC: package net would be initialised at each start of each container.
+func parseMAC(s string) (mac [6]byte, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) != len(mac) {
+		return mac, false
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 8)
+		if err != nil {
+			return [6]byte{}, false
+		}
+		mac[i] = byte(n)
+	}
+	return mac, true
 }

@@ -3,8 +3,8 @@ package port
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	ibpf "github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
@@ -38,7 +39,7 @@ func newHost(t *testing.T) *host {
 	var err error
 	h.th.Do(func() {
 		for range 2 { // twice is once
-			err = errors.Join(err, ibpf.SetupPort(ibpf.SetupContext{Bpffs: h.dirs.Bpffs, Run: h.dirs.Run, Netns: ns.Inode(), Log: slog.Default()}))
+			err = errors.Join(err, ibpf.SetupPort(ibpf.SetupContext{Bpffs: h.dirs.Bpffs, Run: h.dirs.Run, Netns: ns.Inode(), Log: journal.To(os.Stderr)}))
 		}
 		if err != nil {
 			return

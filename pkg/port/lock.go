@@ -1,12 +1,13 @@
 package port
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Two locks, both flocks that end with their process. A container's is held for the length of its change; there are
@@ -20,24 +21,19 @@ func (p *Ports) lockContainer(d digest) (func(), error) {
 
 func (p *Ports) lockMaps() (func(), error) { return p.lock(fmt.Sprintf("port-maps-%d", p.netns)) }
 
-// A plain descriptor: os.File would make an epoll instance for it.
 func (p *Ports) lock(name string) (func(), error) {
 	dir := filepath.Join(p.run, "lock")
 	path := filepath.Join(dir, name)
-	open := func() (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600) }
-	fd, err := open()
-	if errors.Is(err, unix.ENOENT) {
+	fd, err := file.Open(path, unix.O_RDWR|unix.O_CREAT)
+	if os.IsNotExist(err) {
 		if err = os.MkdirAll(dir, 0o700); err == nil {
-			fd, err = open()
+			fd, err = file.Open(path, unix.O_RDWR|unix.O_CREAT)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open lock %s: %w", path, err)
+		return nil, fmt.Errorf("lock port: %w", err)
 	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(fd, unix.LOCK_EX)
-	}
-	if err != nil {
+	if err := file.Lock(fd, unix.LOCK_EX); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}

@@ -2,8 +2,8 @@ package shape
 
 import (
 	"errors"
-	"log/slog"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
@@ -11,7 +11,7 @@ import (
 
 // HandOver gives what an interface counted to the container's account. Accounting fails open: the end of a container must
 // not hang on it.
-func HandOver(p *policy.Policy, log *slog.Logger) func(Key, Final) {
+func HandOver(p *policy.Policy, log *journal.Logger) func(Key, Final) {
 	return func(k Key, f Final) {
 		r := usage.NetReading{ID: k.ContainerID, Network: k.Network, IfName: k.IfName, Port: uint64(f.Ifindex), Counters: Figures(f)}
 		rec, ok, err := tenant.OpenRecords(p.State.Run).Get(k.ContainerID)

@@ -3,9 +3,9 @@ package shape
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -51,7 +51,7 @@ func subnetOf(key []byte) netip.Prefix {
 }
 
 // Audit says what would be limited where policy only looks, and takes the limits away.
-func Audit(p *policy.Policy, e policy.Effective, w *Want, log *slog.Logger) {
+func Audit(p *policy.Policy, e policy.Effective, w *Want, log *journal.Logger) {
 	if e.Mode("network") != policy.Audit || !w.Limited() {
 		return
 	}
@@ -65,7 +65,7 @@ func Audit(p *policy.Policy, e policy.Effective, w *Want, log *slog.Logger) {
 // Admit puts a container's interfaces under the limits and totals of the tenant that rec says it is of. CNI came first and
 // knew less: it may have taken the container for alone. What the network asked for stays a bound. It costs
 // nothing but a lookup where nothing is to change.
-func Admit(p *policy.Policy, config string, rec tenant.Record, log *slog.Logger) error {
+func Admit(p *policy.Policy, config string, rec tenant.Record, log *journal.Logger) error {
 	e := p.For(rec.Identity.Tenant)
 	if e.Mode("network") == policy.Audit || rec.Identity.Exempt {
 		return nil
@@ -81,7 +81,7 @@ func Admit(p *policy.Policy, config string, rec tenant.Record, log *slog.Logger)
 
 // Reload gives the interfaces of running containers the limits that policy wants of them now, and says how many it
 // changed. What `bulkhead limit` set stays, under the tenant's new totals. No packet and no count is lost.
-func Reload(p *policy.Policy, config string, recs []tenant.Record, log *slog.Logger) (changed int, err error) {
+func Reload(p *policy.Policy, config string, recs []tenant.Record, log *journal.Logger) (changed int, err error) {
 	ports, err := port.Open(port.DirsOf(p.State))
 	if errors.Is(err, port.ErrNotSetUp) {
 		return 0, nil // no port was ever made here
@@ -113,7 +113,7 @@ func Reload(p *policy.Policy, config string, recs []tenant.Record, log *slog.Log
 }
 
 // rebound puts an interface under policy as it is now; changed is false where that is what it has.
-func rebound(p *policy.Policy, config string, k Key, veth uint32, rec tenant.Record, log *slog.Logger) (changed bool, err error) {
+func rebound(p *policy.Policy, config string, k Key, veth uint32, rec tenant.Record, log *journal.Logger) (changed bool, err error) {
 	e, compartment := p.For(rec.Identity.Tenant), rec.Compartment
 	if rec.Identity.Tenant == "" {
 		compartment = 0

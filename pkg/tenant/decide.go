@@ -21,7 +21,15 @@ const (
 )
 
 // namespaceKey is the annotation in which an engine gives the pod's namespace.
-var namespaceKey = map[string]string{"crio": crioNamespace, "containerd": containerdNamespace}
+func namespaceKey(engine string) string {
+	switch engine {
+	case "crio":
+		return crioNamespace
+	case "containerd":
+		return containerdNamespace
+	}
+	return ""
+}
 
 // Decide weighs the evidence, in DESIGN's order. It is pure. Two pieces that
 // disagree are an error that wraps ErrDisagree and names both; the Identity
@@ -43,10 +51,10 @@ func describe(pl place, ev Evidence) Identity {
 	switch pl.engine {
 	case "crio":
 		kind, id.Sandbox = ev.Annotations[crioType], ev.Annotations[crioSandbox]
-		id.Namespace = first(ev.PodNamespace, ev.Annotations[namespaceKey["crio"]])
+		id.Namespace = first(ev.PodNamespace, ev.Annotations[crioNamespace])
 	case "containerd":
 		kind, id.Sandbox = ev.Annotations[containerdType], ev.Annotations[containerdSandbox]
-		id.Namespace = first(ev.PodNamespace, ev.Annotations[namespaceKey["containerd"]])
+		id.Namespace = first(ev.PodNamespace, ev.Annotations[containerdNamespace])
 	case "podman":
 		// Only a description: nothing is allowed to a container for being infra.
 		if ev.Annotations[crioType] == "sandbox" {
@@ -83,8 +91,8 @@ func collect(p *policy.Policy, ev Evidence, pl place, id Identity) ([]Claim, err
 	}
 	// 1. The pod's namespace.
 	if id.Namespace != "" {
-		if said := ev.Annotations[namespaceKey[pl.engine]]; said != "" && said != id.Namespace {
-			return nil, disagree(Claim{By: "CNI's namespace", Tenant: id.Namespace}, Claim{By: "annotation " + namespaceKey[pl.engine], Tenant: said})
+		if said := ev.Annotations[namespaceKey(pl.engine)]; said != "" && said != id.Namespace {
+			return nil, disagree(Claim{By: "CNI's namespace", Tenant: id.Namespace}, Claim{By: "annotation " + namespaceKey(pl.engine), Tenant: said})
 		}
 		exempt("namespace", id.Namespace)
 		t, by, err := namespaceTenant(p, id.Namespace)

@@ -3,11 +3,12 @@ package tenant
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"os"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -79,7 +80,7 @@ func (r *Records) settle(p *policy.Policy, reg *Registry, ev Evidence) (Record, 
 func (r *Records) refuse(p *policy.Policy, id string, cause error) error {
 	log := r.Log
 	if log == nil {
-		log = slog.Default()
+		log = journal.New(journal.Sink{}, os.Stderr)
 	}
 	err := p.Settle(p.Identity.Mode, policy.Decision{
 		Verdict: policy.Refuse, Section: "identity", Object: "container " + short(id), Reason: cause.Error(), Hint: policy.HintOf(cause),

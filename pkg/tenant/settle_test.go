@@ -3,7 +3,6 @@ package tenant
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -147,13 +147,13 @@ func TestSettleAudit(t *testing.T) {
 	t.Parallel()
 	h := hostOf(t, identity+"mode = \"audit\"\n")
 	var lines bytes.Buffer
-	h.recs.Log = slog.New(slog.NewJSONHandler(&lines, nil))
+	h.recs.Log = journal.To(&lines)
 	h.settle(Evidence{ContainerID: cid, Network: "blue-net"})
 	rec := h.settle(Evidence{ContainerID: cid, CgroupsPath: podman("bulkhead-red.slice")})
 	if rec.Identity.Tenant != "" || rec.Compartment <= Alone {
 		t.Errorf("want it alone, have %+v", rec)
 	}
-	for _, w := range []string{`"section":"identity"`, `"audit":true`, `"verdict":"refuse"`, "blue-net", "bulkhead-red.slice"} {
+	for _, w := range []string{"section=identity", "audit=true", "verdict=refuse", "blue-net", "bulkhead-red.slice"} {
 		if !strings.Contains(lines.String(), w) {
 			t.Errorf("want %s in %s", w, lines.String())
 		}

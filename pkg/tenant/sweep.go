@@ -20,10 +20,11 @@ type living struct {
 	cgroups map[string]bool // lines of /proc/*/cgroup
 }
 
-func (l living) has(rec Record) bool {
-	// Of a container that a hook has seen, its process and its cgroup tell. Its network namespace does not: the kernel gives
-	// an inode number that is free to the next namespace, which is another container's.
-	if alive(rec.Pid) || !rec.hooked() && rec.Netns != 0 && rec.Netns != l.host && l.netns[rec.Netns] {
+// has says whether something of rec's container lives. Of one that a hook has seen, its process and its cgroup tell; its
+// network namespace only while no record written later names it (newest): the kernel gives an inode number that is free to
+// the next namespace, which is then another container's.
+func (l living) has(rec Record, newest bool) bool {
+	if alive(rec.Pid) || (newest || !rec.hooked()) && rec.Netns != 0 && rec.Netns != l.host && l.netns[rec.Netns] {
 		return true
 	}
 	for line := range l.cgroups {
@@ -93,9 +94,18 @@ func (r *Records) Sweep(grace time.Duration) (gone []string, err error) {
 		return nil, errors.Join(broken, err)
 	}
 	defer unlock()
-	for _, rec := range recs {
-		st, err := os.Stat(r.path(rec.ContainerID))
-		if err != nil || time.Since(st.ModTime()) < grace || l.has(rec) {
+	written := make([]time.Time, len(recs))
+	newest := map[uint64]time.Time{} // by network namespace
+	for i, rec := range recs {
+		if st, err := os.Stat(r.path(rec.ContainerID)); err == nil {
+			written[i] = st.ModTime()
+			if written[i].After(newest[rec.Netns]) {
+				newest[rec.Netns] = written[i]
+			}
+		}
+	}
+	for i, rec := range recs {
+		if written[i].IsZero() || time.Since(written[i]) < grace || l.has(rec, !written[i].Before(newest[rec.Netns])) {
 			continue
 		}
 		if err := r.Delete(rec.ContainerID); err != nil {

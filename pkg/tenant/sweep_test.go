@@ -96,6 +96,10 @@ func TestSweepKeepsNetns(t *testing.T) {
 	if err := recs.Put(Record{ContainerID: "reused", Pid: 1 << 22, Netns: inode(t, "/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net")}); err != nil {
 		t.Fatal(err)
 	}
+	past := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(recs.path("reused"), past, past); err != nil {
+		t.Fatal(err)
+	}
 	if gone, err := recs.Sweep(0); err != nil || !slices.Equal(gone, []string{"reused"}) {
 		t.Errorf("beside a live sandbox: swept %v, %v; want the dead container", gone, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
 
@@ -333,7 +333,7 @@ func kernelDirsAt(t testing.TB) (d Dirs, cgroup2 string) {
 	} else {
 		cgroup2 = filepath.Join(d.Run, "none")
 	}
-	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Cgroup2: cgroup2, Log: slog.New(slog.DiscardHandler)}); err != nil {
+	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Cgroup2: cgroup2, Log: journal.To(io.Discard)}); err != nil {
 		t.Fatal(err)
 	}
 	return d, cgroup2

@@ -15,7 +15,7 @@ teardown_file() { sandbox_close; }
 
 # With every capability and no filter asked for, so that what is refused is refused by bulkhead.
 confined_by_hook() {
-	podman run --rm --network none --cap-add all --security-opt seccomp=unconfined "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
+	podman run --rm --network none --cap-add all "${UNCONFINED[@]}" "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
 	judge_all "$BATS_TEST_TMPDIR/$RUNTIME.json"
 	# And as people run containers: on top of the engine's own capabilities and filter.
 	podman run --rm --network none "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
@@ -33,7 +33,7 @@ confined_by_hook() {
 }
 
 confined_by_wrapper() {
-	wrapped run --rm --network none --cap-add all --security-opt seccomp=unconfined "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
+	wrapped run --rm --network none --cap-add all "${UNCONFINED[@]}" "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
 	judge_all "$BATS_TEST_TMPDIR/$RUNTIME.json"
 	wrapped run --rm --network none "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
 	judge_all "$BATS_TEST_TMPDIR/$RUNTIME.json"
@@ -182,5 +182,9 @@ exec_by_wrapper() {
 	run bulkhead diff "$config"
 	[ "$status" -eq 0 ] || fail "$output"
 	lacks "$output" "- /process"
+	# Changed behind our back: said, and where.
+	jq '.hostname = "other" | .linux.maskedPaths = []' "$config" >"$config.new" && mv "$config.new" "$config"
+	run bulkhead diff "$id"
+	contains "$output" "the config in force differs from this" " /hostname /linux/maskedPaths"
 	podman rm -f -t 0 "$id"
 }

@@ -154,9 +154,10 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 		host = "allow"
 	END
 	# With the host's PID namespace nothing ends with the first process but what is in the cgroup.
-	id=$(start stray --network none --pid host -- sh -c 'sleep 992 & exec sleep 991')
-	eventually pgrep -x -f 'sleep 992'
-	victim=$(pgrep -x -f 'sleep 992')
+	seconds=$((100000 + RANDOM)) # nobody else's
+	id=$(start stray --network none --pid host -- sh -c "sleep $seconds & exec sleep 991")
+	eventually pgrep -x -f "sleep $seconds"
+	victim=$(pgrep -x -f "sleep $seconds")
 	enter "$victim" $$
 	podman rm -f -t 0 "$id"
 	eventually test -n "$(receipts_of "$id")"

@@ -2,7 +2,7 @@
 # The talk's attacker: a service is exploited, the kernel tried, the hold hidden. And its claims: limits that do not hold alone,
 # what a neighbour can learn, the ways out that were found over the years, as far as they can be tried without harm.
 
-# shellcheck disable=SC2086,SC2016 # $SANDBOX holds no blanks; what stands in single quotes is for the container
+# shellcheck disable=SC2046,SC2086,SC2016 # $SANDBOX holds no blanks, bulkhead args are words; what stands in single quotes is for the container
 load helpers
 load harden
 
@@ -87,6 +87,99 @@ sleep_until_planted() { eventually podman exec red-leak test -e /tmp/secret-red;
 	bare rm -f -t 0 "$red"
 	rm -rf /dev/shm/secret-red
 	contains "$output" secret-red
+}
+
+ALL_WAYS='abstract socket
+keyring
+shared memory
+message queue
+file in /dev/shm
+process
+host name
+cgroup
+mounts
+kernel log
+kernel addresses
+neighbour'"'"'s address'
+
+ways() {
+	local tool=(-v "$BULKHEAD_BIN/test/leak:/leak:ro" --cap-add all "${UNCONFINED[@]}" --security-opt unmask=ALL)
+	red=$(start leak-red --network bulkhead --hostname secret-red "${tool[@]}" -- /leak plant secret-red)
+	eventually planted podman leak-red
+	run podman run --rm --network bulkhead --cgroupns host "${tool[@]}" "$IMAGE" /leak find secret-red "$(ip_of leak-red)" "$red" "${red:0:12}"
+	[ "$output" = looked ] || fail "$RUNTIME: heard of by: $output" || return
+	podman rm -f -t 0 leak-red
+}
+planted() { "$1" logs "$2" | grep -qx planted; }
+
+@test "what one can learn of another, way by way: each is heard of without bulkhead where namespaces are shared, none with it" {
+	requires root netns podmancni
+	policy </dev/null
+	each_runtime ways
+	# Control: in the other's namespaces, as members of a pod or with the host's, every way is heard of.
+	RUNTIME=runc
+	jq '.name = "bare" | .plugins |= map(select(.type == "bridge"))' $SANDBOX/etc/networks/bulkhead.conflist >$SANDBOX/etc/networks/bare.conflist
+	tool=(-v "$BULKHEAD_BIN/test/leak:/leak:ro" --cap-add all "${UNCONFINED[@]}" --security-opt unmask=ALL --cgroupns host)
+	red=$(bare run -d --name leak-red --network bare --hostname secret-red --ipc shareable "${tool[@]}" "$IMAGE" /leak plant secret-red)
+	eventually planted bare leak-red
+	address=$(bare inspect -f '{{.NetworkSettings.Networks.bare.IPAddress}}' leak-red)
+	heard=$(bare run --rm --network container:leak-red --ipc container:leak-red --pid container:leak-red --uts container:leak-red "${tool[@]}" "$IMAGE" \
+		/leak find secret-red 127.0.0.9 "$red" | grep -v "neighbour's")
+	heard+=$'\n'$(bare run --rm --network bare "${tool[@]}" "$IMAGE" /leak find secret-red "$address" | grep "neighbour's")
+	bare rm -f -t 0 leak-red
+	rm $SANDBOX/etc/networks/bare.conflist
+	[ "$(grep -vx looked <<<"$heard" | sort)" = "$(sort <<<"$ALL_WAYS")" ] || fail "heard of by: $heard"
+}
+
+@test "counters of the whole machine are out of reach: docs/hardening.md lists those that each profile leaves" {
+	requires root podman
+	RUNTIME=runc
+	for profile in baseline talk strict; do
+		policy <<-END
+			[harden]
+			profile = "$profile"
+			user_namespace = "allow"
+		END
+		left=$(podman run --rm --network none -v "$BULKHEAD_BIN/test/leak:/leak:ro" "$IMAGE" /leak shared)
+		mkdir -p "$TOP/build" && echo "$left" >"$TOP/build/counters-$profile"
+		for file in $left; do
+			grep -qF "\`$file\`" <(sed -n "/^| $profile | counters/p" "$TOP/docs/hardening.md") || fail "$profile leaves $file, and docs/hardening.md does not say so"
+		done
+	done
+	policy </dev/null
+}
+
+# resolver NAME SUBNET [TENANT]: a network with a resolver of its own (dnsname).
+resolver() {
+	DENY_JSON=${3:+"\"tenant\": \"$3\""} network "$1" "$2" "" '{"type":"dnsname","domainName":"dns.podman","capabilities":{"aliases":true}}'
+}
+
+# ask FROM NAME SERVER: what the resolver there says of the name to that container.
+ask() { podman exec "$1" timeout 3 nslookup "$2" "$3" 2>&1 | sed -n '/^Name:/,$p' || true; }
+
+@test "what one can learn of another from resolvers: a tenant's own network tells its own names and no other's" {
+	requires root netns podmancni command:/usr/lib/cni/dnsname command:dnsmasq
+	RUNTIME=runc
+	# Control: one network for both, and its resolver tells each the other's name (doctor warns of such a network).
+	resolver shared 10.89.73.0/24
+	start red-shared --network shared
+	start asker --network shared
+	contains "$(ask asker red-shared.dns.podman 10.89.73.1)" "$(ip_of red-shared shared)"
+	podman rm -f -t 0 red-shared asker
+	resolver blue 10.89.71.0/24 blue
+	resolver red 10.89.72.0/24 red
+	red=$(start secret-red --network red)
+	start asker --network blue
+	start friend --network blue
+	contains "$(ask asker friend.dns.podman 10.89.71.1)" "$(ip_of friend blue)"
+	address=$(ip_of secret-red red)
+	for server in 10.89.71.1 10.89.72.1; do
+		for name in secret-red.dns.podman "${red:0:12}.dns.podman" "$address"; do
+			lacks "$(ask asker "$name" $server)" "Name:" secret "$address"
+		done
+	done
+	podman rm -f -t 0 secret-red asker friend
+	rm $SANDBOX/etc/networks/{shared,blue,red}.conflist
 }
 
 escapes() {
@@ -175,3 +268,41 @@ overwrite() {
 # A sibling under the same user cannot fork, though its own container runs one process.
 exhausted() { ! bare run --rm --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=20:20 "$IMAGE" sh -c 'echo a | cat | cat && echo works' | grep -q works; }
 full() { [ "$(podman top hog pid | wc -l)" -ge 18 ] || podman exec hog true 2>&1 | grep -qiE 'resource|cannot|fork|pids'; }
+
+acls() {
+	local tenant=/srv/tenants/blue file=/srv/tenants/blue/secret name
+	mkdir -p $tenant && echo SECRET >$file && chmod 644 $file
+	setfacl -m u:5001:--- $file
+	# The list alone: who is on it is refused, and that is all.
+	run bare run --rm --network none --user 5001 -v $tenant:/b "$IMAGE" cat /b/secret
+	lacks "$output" SECRET
+	for user in 5002 0; do # another user, and root, who needs no permission
+		run bare run --rm --network none --user $user -v $tenant:/b "$IMAGE" cat /b/secret
+		contains "$output" SECRET
+	done
+	ln -sfn $tenant $SANDBOX/innocent
+	mkdir -p /srv/other && mountpoint -q /srv/other || mount --bind $tenant /srv/other
+	# Here the tree is blue's by policy: red does not get it, whoever it runs as and by whatever name; blue does.
+	for name in $tenant $SANDBOX/innocent /srv /srv/other $file; do
+		for user in 5002 0; do
+			run podman run --rm --network none $(bulkhead args red) --user $user -v "$name:/b" "$IMAGE" sh -c 'cat /b /b/secret /b/*/blue/secret; echo started'
+			lacks "$output" SECRET started
+		done
+	done
+	run podman run --rm --network none $(bulkhead args blue) -v $tenant:/b "$IMAGE" cat /b/secret
+	contains "$output" SECRET
+	umount /srv/other
+}
+
+@test "a blacklist does not hold alone: there is always another name; here a tree is its tenant's, by every name" {
+	requires root podman command:setfacl
+	mount -t tmpfs tmpfs /srv
+	policy <<-END
+		[level]
+		use = "off"
+		relabel = ["/srv/tenants/{tenant}"]
+	END
+	each_runtime acls
+	umount /srv
+	policy </dev/null
+}

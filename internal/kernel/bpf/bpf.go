@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // ErrNotExist is what a lookup or a delete of an absent key returns.
@@ -292,17 +294,11 @@ func Attached(target int, attachType, flags uint32) ([]uint32, error) {
 }
 
 var possible = sync.OnceValues(func() (int, error) {
-	fd, err := unix.Open("/sys/devices/system/cpu/possible", unix.O_RDONLY|unix.O_CLOEXEC, 0) // os.File would make an epoll instance
+	b, err := file.Read("/sys/devices/system/cpu/possible")
 	if err != nil {
 		return 0, fmt.Errorf("count possible CPUs: %w", err)
 	}
-	defer unix.Close(fd)
-	var b [64]byte
-	n, err := unix.Read(fd, b[:])
-	if err != nil {
-		return 0, fmt.Errorf("count possible CPUs: %w", err)
-	}
-	return parseCPUs(strings.TrimSpace(string(b[:n])))
+	return parseCPUs(strings.TrimSpace(string(b)))
 })
 
 // PossibleCPUs is the number of values that an entry of a per-CPU map has.

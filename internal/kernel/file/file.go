@@ -4,6 +4,7 @@ package file
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,25 @@ func ReadFD(fd int, limit int) ([]byte, error) {
 	}
 }
 
+// ReadSize reads size bytes, all that a file had when it was looked at.
+func ReadSize(fd int, size int64) ([]byte, error) {
+	b := make([]byte, size)
+	for n := 0; n < len(b); {
+		m, err := unix.Read(fd, b[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n += m
+	}
+	return b, nil
+}
+
 // Read reads a whole file of at most 1 MiB.
 func Read(path string) ([]byte, error) {
 	fd, err := Open(path, unix.O_RDONLY)
@@ -65,20 +85,26 @@ func Write(path string, b []byte, flags int) error {
 	if err != nil {
 		return err
 	}
-	n, err := unix.Write(fd, b)
-	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Write(fd, b)
-	}
+	err = WriteFD(fd, b)
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
-	}
-	if err == nil && n != len(b) {
-		err = unix.EIO
 	}
 	if err != nil {
 		return fail("write", path, err)
 	}
 	return nil
+}
+
+// WriteFD writes b to a descriptor in one write(2).
+func WriteFD(fd int, b []byte) error {
+	n, err := unix.Write(fd, b)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Write(fd, b)
+	}
+	if err == nil && n != len(b) {
+		err = unix.EIO
+	}
+	return err
 }
 
 // Lock takes a lock of flock(2) on a descriptor, waiting for it.

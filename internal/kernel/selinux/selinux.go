@@ -42,8 +42,6 @@ func Current() Mode {
 	return Permissive
 }
 
-func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
 // getxattrat(2) and setxattrat(2) of Linux 6.13 take no O_PATH descriptor either, but they look the descriptor's name up
 // from a directory that is open already, which spares most of the way through /proc.
 var procFD = sync.OnceValue(func() int {
@@ -79,6 +77,18 @@ func xattrAt(call uintptr, dir, fd int, value []byte) (int, error) {
 	return int(n), nil
 }
 
+// xattrOf is getxattr(2) or setxattr(2) by the descriptor's name in /proc.
+func xattrOf(call uintptr, fd int, value []byte) (int, error) {
+	var buf [36]byte
+	path := append(strconv.AppendInt(append(buf[:0], "/proc/self/fd/"...), int64(fd), 10), 0)
+	n, _, e := unix.Syscall6(call, uintptr(unsafe.Pointer(&path[0])), uintptr(unsafe.Pointer(&nameC[0])),
+		uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(len(value)), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
 // Label reads the label of what fd, which may be O_PATH, is open on; "" where it has none.
 func Label(fd int) (string, error) {
 	var buf [256]byte
@@ -87,7 +97,7 @@ func Label(fd int) (string, error) {
 	if dir := procFD(); dir >= 0 {
 		n, err = xattrAt(unix.SYS_GETXATTRAT, dir, fd, buf[:])
 	} else {
-		n, err = unix.Getxattr(fdPath(fd), xattr, buf[:])
+		n, err = xattrOf(unix.SYS_GETXATTR, fd, buf[:])
 	}
 	switch {
 	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
@@ -102,12 +112,15 @@ func Label(fd int) (string, error) {
 
 // SetLabel writes the label of what fd, which may be O_PATH, is open on; of a symlink itself, not its target.
 func SetLabel(fd int, label string) error {
-	value := append([]byte(label), 0)
+	var buf [256]byte
+	value := append(append(buf[:0], label...), 0)
+	var err error
 	if dir := procFD(); dir >= 0 {
-		_, err := xattrAt(unix.SYS_SETXATTRAT, dir, fd, value)
-		return err
+		_, err = xattrAt(unix.SYS_SETXATTRAT, dir, fd, value)
+	} else {
+		_, err = xattrOf(unix.SYS_SETXATTR, fd, value)
 	}
-	return unix.Setxattr(fdPath(fd), xattr, value, 0)
+	return err
 }
 
 // OpenRoot opens the top of a tree. No component of the path may be a symlink.

@@ -9,11 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNoUnit says that systemd knows no such unit.
@@ -52,14 +53,11 @@ func (m *Manager) SetProperties(unit string, props []Property) error {
 	if path == "" {
 		path = PrivateSocket
 	}
-	c, err := net.DialTimeout("unix", path, timeout)
+	c, err := dial(path)
 	if err != nil {
 		return fmt.Errorf("connect to systemd: %w", err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return err
-	}
 	r := bufio.NewReader(c)
 	if err := authenticate(c, r); err != nil {
 		return fmt.Errorf("connect to systemd: %w", err)
@@ -68,6 +66,29 @@ func (m *Manager) SetProperties(unit string, props []Property) error {
 		return fmt.Errorf("ask systemd: %w", err)
 	}
 	return reply(r, unit)
+}
+
+// dial connects to a socket whose every read and write is given up after timeout. Not package net, which would be
+// initialised at each start of each container.
+func dial(path string) (*os.File, error) {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	limit := unix.NsecToTimeval(timeout.Nanoseconds())
+	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if err == nil {
+			err = unix.SetsockoptTimeval(s, unix.SOL_SOCKET, o, &limit)
+		}
+	}
+	if err == nil {
+		err = unix.Connect(s, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		unix.Close(s)
+		return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(s), path), nil
 }
 
 // authenticate is the D-Bus handshake by the socket's credentials.

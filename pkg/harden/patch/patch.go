@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -79,7 +79,7 @@ func (w Wanted) Undo() error {
 }
 
 // Rules finds out, and records, whose the container is, and says what the policy wants of it.
-func Rules(p *policy.Policy, c Container, log *slog.Logger) (w Wanted, err error) {
+func Rules(p *policy.Policy, c Container, log *journal.Logger) (w Wanted, err error) {
 	if p.Absent {
 		return Wanted{Skip: true}, nil
 	}
@@ -145,7 +145,7 @@ func RulesOf(p *policy.Policy, id string) (w Wanted, err error) {
 }
 
 // Settle lets the mode have its say about a result: what the config is to be, or a refusal.
-func Settle(p *policy.Policy, m policy.Mode, before []byte, res *harden.Result, log *slog.Logger) ([]byte, error) {
+func Settle(p *policy.Policy, m policy.Mode, before []byte, res *harden.Result, log *journal.Logger) ([]byte, error) {
 	var errs error
 	for _, d := range res.Refusals {
 		errs = errors.Join(errs, p.Settle(m, policy.Decision{Verdict: policy.Refuse, Section: "harden", Object: d.Object, Reason: d.Reason, Hint: d.Hint}, log))

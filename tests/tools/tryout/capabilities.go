@@ -101,12 +101,21 @@ func socket(family, kind, proto int) error {
 	return err
 }
 
+// auditSocket is a socket to the kernel's audit.
+func auditSocket() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
+	switch err {
+	case unix.EPROTONOSUPPORT:
+		err = unix.ENOSYS // no audit in this kernel
+	case unix.EINVAL:
+		err = unix.EPERM // the engine's filter says so from podman 5 on, the kernel never
+	}
+	return fd, err
+}
+
 // audit sends one request and reads the kernel's answer to it.
 func audit(kind uint16) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
-	if err == unix.EPROTONOSUPPORT {
-		return unix.ENOSYS // no audit in this kernel
-	}
+	fd, err := auditSocket()
 	if err != nil {
 		return err
 	}
@@ -133,10 +142,7 @@ func audit(kind uint16) error {
 }
 
 func auditGroup(group uint32) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
-	if err == unix.EPROTONOSUPPORT {
-		return unix.ENOSYS
-	}
+	fd, err := auditSocket()
 	if err != nil {
 		return err
 	}
