@@ -53,6 +53,15 @@ type ctr struct {
 	result        []byte
 	added         bool
 	link          int
+	ifName        string // "" is eth0
+	args          string // more of CNI_ARGS
+}
+
+func (c *ctr) dev() string {
+	if c.ifName == "" {
+		return "eth0"
+	}
+	return c.ifName
 }
 
 func (c *ctr) ll() netip.Addr { // its EUI-64 link-local
@@ -187,9 +196,14 @@ func route(ns *testenv.NS, dev, dst, gw string) {
 // chain is the conflist of a network.
 func (l *lab) chain(name string) []map[string]any {
 	n := l.nets[name]
+	ranges, routes := []any{}, []any{}
+	for net, all := range map[string]string{n.net4: "0.0.0.0/0", n.net6: "::/0"} {
+		if net != "" {
+			ranges, routes = append(ranges, []any{map[string]any{"subnet": net}}), append(routes, map[string]any{"dst": all})
+		}
+	}
 	br := map[string]any{"type": "bridge", "bridge": n.bridge, "isGateway": true, "hairpinMode": true,
-		"ipam": map[string]any{"type": "host-local", "dataDir": l.dir + "/ipam", "ranges": []any{[]any{map[string]any{"subnet": n.net4}}, []any{map[string]any{"subnet": n.net6}}},
-			"routes": []any{map[string]any{"dst": "0.0.0.0/0"}, map[string]any{"dst": "::/0"}}}}
+		"ipam": map[string]any{"type": "host-local", "dataDir": l.dir + "/ipam", "ranges": ranges, "routes": routes}}
 	return append([]map[string]any{br}, l.plugins...)
 }
 
@@ -216,7 +230,7 @@ func (l *lab) cni(verb string, conf map[string]any, netName string, c *ctr, prev
 	dir := binaries(l.t)
 	env := []string{"CNI_COMMAND=" + verb, "CNI_PATH=" + dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	if c != nil {
-		env = append(env, "CNI_CONTAINERID="+c.id, "CNI_IFNAME=eth0", "CNI_NETNS="+c.ns.Path(), "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME="+c.name)
+		env = append(env, "CNI_CONTAINERID="+c.id, "CNI_IFNAME="+c.dev(), "CNI_NETNS="+c.ns.Path(), "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME="+c.name+c.args)
 	}
 	err = l.host.Try(func() error {
 		cmd := exec.Command(filepath.Join(dir, conf["type"].(string)))
@@ -304,7 +318,7 @@ func (c *ctr) add() error {
 		}
 	}
 	c.ns.Do(func() error {
-		e, err := netlink.LinkByName("eth0")
+		e, err := netlink.LinkByName(c.dev())
 		if err == nil {
 			c.link = e.Attrs().Index
 		}
