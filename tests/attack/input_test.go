@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
@@ -201,5 +205,40 @@ func TestNoBpffs(t *testing.T) {
 	}
 	if err := b1.verb("CHECK", b1.result); err != nil {
 		t.Error(err)
+	}
+}
+
+// noBPF names a program that this one becomes once bpf(2) is refused to it.
+const noBPF = "ATTACK_NO_BPF"
+
+func withoutBPF(program string) error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.EPERM)}, // SECCOMP_RET_ERRNO
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                      // SECCOMP_RET_ALLOW
+	}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	p := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)), 0, 0); err != nil {
+		return err
+	}
+	return unix.Exec(program, []string{program}, os.Environ())
+}
+
+// Where bpf(2) is refused, as under lockdown, the ADD fails and says so: nothing is connected and unguarded.
+func TestNoBPF(t *testing.T) {
+	l := newLab(t, twoTenants, deny)
+	l.add("blue-1", "one")
+	c := &ctr{l: l, name: "blue-2", id: "id-blue-2", net: "one", ns: testenv.NewNS(t), noBPF: true}
+	n, text := code(c.add())
+	if n == 0 || !strings.Contains(text, "bpf") || !strings.Contains(text, "not permitted") {
+		t.Errorf("want an error about bpf that is not permitted, have %d: %s", n, text)
+	}
+	if c.result != nil {
+		t.Error("the ADD left a result")
 	}
 }
