@@ -28,6 +28,7 @@ ethtool                     ethtool
 dbus-daemon                 dbus-daemon
 python3                     /usr/bin/python3
 libcap2-bin                 capsh
+acl                         setfacl
 procps                      ps
 mmdebstrap                  mmdebstrap
 clang                       clang

@@ -2,7 +2,7 @@
 # The talk's attacker: a service is exploited, the kernel tried, the hold hidden. And its claims: limits that do not hold alone,
 # what a neighbour can learn, the ways out that were found over the years, as far as they can be tried without harm.
 
-# shellcheck disable=SC2086,SC2016 # $SANDBOX holds no blanks; what stands in single quotes is for the container
+# shellcheck disable=SC2046,SC2086,SC2016 # $SANDBOX holds no blanks, bulkhead args are words; what stands in single quotes is for the container
 load helpers
 load harden
 
@@ -268,3 +268,41 @@ overwrite() {
 # A sibling under the same user cannot fork, though its own container runs one process.
 exhausted() { ! bare run --rm --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=20:20 "$IMAGE" sh -c 'echo a | cat | cat && echo works' | grep -q works; }
 full() { [ "$(podman top hog pid | wc -l)" -ge 18 ] || podman exec hog true 2>&1 | grep -qiE 'resource|cannot|fork|pids'; }
+
+acls() {
+	local tenant=/srv/tenants/blue file=/srv/tenants/blue/secret name
+	mkdir -p $tenant && echo SECRET >$file && chmod 644 $file
+	setfacl -m u:5001:--- $file
+	# The list alone: who is on it is refused, and that is all.
+	run bare run --rm --network none --user 5001 -v $tenant:/b "$IMAGE" cat /b/secret
+	lacks "$output" SECRET
+	for user in 5002 0; do # another user, and root, who needs no permission
+		run bare run --rm --network none --user $user -v $tenant:/b "$IMAGE" cat /b/secret
+		contains "$output" SECRET
+	done
+	ln -sfn $tenant $SANDBOX/innocent
+	mkdir -p /srv/other && mountpoint -q /srv/other || mount --bind $tenant /srv/other
+	# Here the tree is blue's by policy: red does not get it, whoever it runs as and by whatever name; blue does.
+	for name in $tenant $SANDBOX/innocent /srv /srv/other $file; do
+		for user in 5002 0; do
+			run podman run --rm --network none $(bulkhead args red) --user $user -v "$name:/b" "$IMAGE" sh -c 'cat /b /b/secret /b/*/blue/secret; echo started'
+			lacks "$output" SECRET started
+		done
+	done
+	run podman run --rm --network none $(bulkhead args blue) -v $tenant:/b "$IMAGE" cat /b/secret
+	contains "$output" SECRET
+	umount /srv/other
+}
+
+@test "a blacklist does not hold alone: there is always another name; here a tree is its tenant's, by every name" {
+	requires root podman command:setfacl
+	mount -t tmpfs tmpfs /srv
+	policy <<-END
+		[level]
+		use = "off"
+		relabel = ["/srv/tenants/{tenant}"]
+	END
+	each_runtime acls
+	umount /srv
+	policy </dev/null
+}
