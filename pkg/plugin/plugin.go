@@ -8,9 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -84,17 +82,8 @@ func (c *Config) Check(rest map[string]jsontext.Value) error {
 	return nil
 }
 
-// Lenient reads what DEL needs. What made ADD fail, a key of the wrong type say, is no reason for DEL to fail.
-func Lenient(stdin []byte) (Config, error) {
-	var only struct {
-		Name   string `json:"name"`
-		Config string `json:"config"`
-	}
-	if err := json.Unmarshal(stdin, &only); err != nil {
-		return Config{}, fmt.Errorf("%w: %w", ErrDecode, err)
-	}
-	return Config{Name: only.Name, PolicyFile: only.Config}, nil
-}
+// Lenient is what DEL needs. What made ADD fail, a key of the wrong type say, is no reason for DEL to fail.
+func (a *Args) Lenient() Config { return Config{Name: a.Head.Name, PolicyFile: a.Head.PolicyFile} }
 
 // Result is the prevResult in the form that pkg/port reads.
 func (c *Config) Result() (r port.Result, err error) {
@@ -144,11 +133,11 @@ type Call struct {
 	Log    *journal.Logger
 	Dirs   port.Dirs
 	Key    port.Key
-	args   *skel.CmdArgs
+	args   *Args
 }
 
 // Open loads the policy that the configuration names, and opens the log.
-func Open(name string, c *Config, args *skel.CmdArgs, stderr io.Writer) (*Call, error) {
+func Open(name string, c *Config, args *Args, stderr io.Writer) (*Call, error) {
 	p, err := policy.Load(c.PolicyFile)
 	if err != nil {
 		return nil, err
@@ -163,7 +152,8 @@ type Whose func(port.Interface) (tenant.Record, error)
 
 // Settle says whose the container is, as far as CNI knows, and leaves a record for the hooks.
 func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
-	ev := tenant.Evidence{ContainerID: c.args.ContainerID, Network: c.Name, NetworkTenant: c.Tenant}
+	ev := tenant.Evidence{ContainerID: c.args.ContainerID, Network: c.Name, NetworkTenant: c.Tenant,
+		NetIf: tenant.NetIf{Name: c.args.IfName, HostIfindex: int(i.Index), HostName: i.Name, Network: c.Name}}
 	for kv := range strings.SplitSeq(c.args.Args, ";") {
 		switch k, v, _ := strings.Cut(kv, "="); k {
 		case "K8S_POD_NAMESPACE":
@@ -181,21 +171,7 @@ func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
 	}
 	recs := tenant.OpenRecords(c.Policy.State.Run)
 	recs.Log = c.Log
-	rec, err := tenant.Settle(c.Policy, recs, tenant.OpenRegistry(c.Policy.State.Lib, c.Policy.For("").Level.Categories), ev)
-	if err != nil {
-		return rec, err
-	}
-	mine := tenant.NetIf{Name: c.args.IfName, HostIfindex: int(i.Index), HostName: i.Name, Network: c.Name}
-	if slices.Contains(rec.NetIfs, mine) {
-		return rec, nil
-	}
-	return recs.Update(c.args.ContainerID, func(r *tenant.Record) error {
-		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
-		if r.Started.IsZero() {
-			r.Started = time.Now()
-		}
-		return nil
-	})
+	return tenant.Settle(c.Policy, recs, tenant.OpenRegistry(c.Policy.State.Lib, c.Policy.For("").Level.Categories), ev)
 }
 
 // Recorded is what Settle left, or a hook since.
@@ -255,8 +231,8 @@ func (own Codes) Of(err error) uint {
 }
 
 // Map gives a verb's error its number, and its hint as details.
-func (own Codes) Map(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
-	return func(args *skel.CmdArgs) error {
+func (own Codes) Map(f func(*Args) error) func(*Args) error {
+	return func(args *Args) error {
 		err := f(args)
 		if err == nil {
 			return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -150,6 +151,12 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	rec.Network = first(rec.Network, ev.Network)
 	if ev.Netns != 0 {
 		rec.Netns = ev.Netns
+	}
+	if mine := ev.NetIf; mine.Name != "" && !slices.Contains(rec.NetIfs, mine) {
+		rec.NetIfs = append(slices.DeleteFunc(rec.NetIfs, func(o NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		if rec.Started.IsZero() {
+			rec.Started = time.Now().UTC() // the local zone is a file to read
+		}
 	}
 	// A container may have several networks: what each said stays.
 	seen, err := collect(p, Evidence{Network: ev.Network, NetworkTenant: ev.NetworkTenant}, place{}, Identity{})

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // figures is what is known of a life's use, and how.
@@ -37,7 +39,7 @@ func (a *Account) figures(d Dirs) figures {
 
 // read adds what a cgroup's files say.
 func (f *figures) read(c Cgroup) {
-	procs, err := os.ReadFile(filepath.Join(c.Dir, "cgroup.procs"))
+	procs, err := kfile.Read(filepath.Join(c.Dir, "cgroup.procs"))
 	if err != nil {
 		return
 	}
@@ -50,7 +52,7 @@ func (f *figures) read(c Cgroup) {
 		return nil
 	}
 	field := func(file, name string, scale uint64) *uint64 {
-		b, err := os.ReadFile(filepath.Join(c.Dir, file))
+		b, err := kfile.Read(filepath.Join(c.Dir, file))
 		if err != nil {
 			return nil
 		}

@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,5 +137,23 @@ func TestUnstackCountsARequestOnce(t *testing.T) {
 	}
 	if have := unstack(nil, nil); have != nil {
 		t.Errorf("nothing: have %v", have)
+	}
+}
+
+func TestParseDisks(t *testing.T) {
+	t.Parallel()
+	have := parseDisks(" 254       0 vda 98 0 4180 11 0 0 0\n 104       1 cciss/c0d0 1 2 3\n\nbad line\n x 0 sda 1\n")
+	want := []disk{{name: "vda", major: 254}, {name: "cciss!c0d0", major: 104, minor: 1}}
+	if d := cmp.Diff(want, have, cmp.AllowUnexported(disk{})); d != "" {
+		t.Error(d)
+	}
+	real, err := os.ReadDir("/sys/block")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range real {
+		if !slices.ContainsFunc(disks(), func(d disk) bool { return d.name == e.Name() }) {
+			t.Errorf("%s is a disk, and not listed", e.Name())
+		}
 	}
 }

@@ -7,7 +7,7 @@ set -euo pipefail
 
 # command -> package that brings it
 needs=(
-  qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap cpio:cpio xz:xz-utils gzip:gzip
+  mmdebstrap:mmdebstrap cpio:cpio xz:xz-utils gzip:gzip
   mkfs.ext4:e2fsprogs flock:util-linux unshare:util-linux apt-get:apt dpkg-deb:dpkg awk:mawk
 )
 PATH=$PATH:/usr/sbin:/sbin

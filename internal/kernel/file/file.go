@@ -85,20 +85,26 @@ func Write(path string, b []byte, flags int) error {
 	if err != nil {
 		return err
 	}
-	n, err := unix.Write(fd, b)
-	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Write(fd, b)
-	}
+	err = WriteFD(fd, b)
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
-	}
-	if err == nil && n != len(b) {
-		err = unix.EIO
 	}
 	if err != nil {
 		return fail("write", path, err)
 	}
 	return nil
+}
+
+// WriteFD writes b to a descriptor in one write(2).
+func WriteFD(fd int, b []byte) error {
+	n, err := unix.Write(fd, b)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Write(fd, b)
+	}
+	if err == nil && n != len(b) {
+		err = unix.EIO
+	}
+	return err
 }
 
 // Lock takes a lock of flock(2) on a descriptor, waiting for it.
