@@ -17,6 +17,9 @@ teardown_file() { sandbox_close; }
 confined_by_hook() {
 	podman run --rm --network none --cap-add all "${UNCONFINED[@]}" "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
 	judge_all "$BATS_TEST_TMPDIR/$RUNTIME.json"
+	# Its control was in the host's PID namespace.
+	run podman run --rm --network none --pid host --cap-add all "${UNCONFINED[@]}" "${TRYOUT[@]}" CAP_AUDIT_CONTROL
+	contains "$output" '"result":"refused"'
 	# And as people run containers: on top of the engine's own capabilities and filter.
 	podman run --rm --network none "${TRYOUT[@]}" >"$BATS_TEST_TMPDIR/$RUNTIME.json"
 	judge_all "$BATS_TEST_TMPDIR/$RUNTIME.json"
@@ -27,6 +30,8 @@ confined_by_hook() {
 	policy <<-END
 		[harden]
 		profile = "baseline"
+		[namespaces]
+		host = "allow"
 	END
 	each_runtime confined_by_hook
 	table "$BATS_TEST_TMPDIR/runc.json"
