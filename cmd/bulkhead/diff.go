@@ -158,7 +158,7 @@ func compare(path string, a, b any, paths *[]string) {
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
 		if !reflect.DeepEqual(a, b) {
-			*paths = append(*paths, path)
+			*paths = append(*paths, path+only(a, b))
 		}
 		return
 	}
@@ -167,4 +167,22 @@ func compare(path string, a, b any, paths *[]string) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		compare(path+"/"+k, x[k], y[k], paths)
 	}
+}
+
+// only says which elements one of two lists of words has and the other has not.
+func only(a, b any) string {
+	x, ok := a.([]any)
+	y, ok2 := b.([]any)
+	if !ok || !ok2 {
+		return ""
+	}
+	var words []string
+	for _, pair := range [][2][]any{{x, y}, {y, x}} {
+		for _, v := range pair[0] {
+			if s, ok := v.(string); ok && !slices.Contains(pair[1], v) {
+				words = append(words, s)
+			}
+		}
+	}
+	return " (" + strings.Join(words, " ") + ")"
 }

@@ -11,7 +11,7 @@ import (
 var accounting = hook.Hook{Name: "poststop-accounting", After: true, FailOpen: true, Run: closeAccount}
 
 func closeAccount(c *hook.Call) error {
-	left := countLeftovers(c)
+	left := leftovers(c)
 	defer release(c, left)
 	network(c)
 	r, err := usage.Close(usage.DirsOf(c.Policy, c.Config, ""), usage.Closing{

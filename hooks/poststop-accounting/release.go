@@ -6,18 +6,18 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
-	"github.com/bulkhead-containers/bulkhead/pkg/rogue/leftovers"
+	"github.com/bulkhead-containers/bulkhead/pkg/rogue/leftover"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // leftovers counts the processes that are still in the network of the container, which has ended: escaped from its cgroup, or
 // put there.
-func countLeftovers(c *hook.Call) uint64 {
+func leftovers(c *hook.Call) uint64 {
 	recs := tenant.OpenRecords(c.Policy.State.Run)
 	rec, ok, err := recs.Get(c.State.ID)
 	n := 0
 	if err == nil && ok && rec.Pid != 0 { // of no process yet: the next life's, as in release
-		n, err = leftovers.Count(rec, recs.List)
+		n, err = leftover.Count(rec, recs.List)
 	}
 	if err != nil {
 		c.Log.Error("left-overs not counted", "container", c.State.ID, "reason", err.Error())

@@ -145,8 +145,8 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 	if len(nets) > 0 {
 		r.Net, r.How.Net = nets, Exact
 	}
-	if len(nets) == 0 && a.HostNet && fig.counted && a.inV2() {
-		r.Net, r.How.Net = fig.sockets(), Exact
+	if len(nets) == 0 && (a.HostNet || a.OwnNet) && fig.counted && a.socketsKnown(d) {
+		r.Net, r.How.Net = fig.sockets(a.HostNet), Exact
 	}
 	if torn > 0 || err != nil {
 		r.How.Net = LastSample

@@ -24,6 +24,7 @@ func (a *Account) marshal() []byte {
 		w.Text("rootfs", a.Rootfs, false)
 		w.Integer("pid", a.Pid, false)
 		w.Flag("host_net", a.HostNet)
+		w.Flag("own_net", a.OwnNet)
 		w.Time("start", a.Start, true)
 		w.Number("start_boot_ns", a.StartBoot, true)
 		w.Number("token", a.Token, true)
@@ -89,6 +90,8 @@ func (a *Account) member(name string) any {
 		return &a.Pid
 	case "host_net":
 		return &a.HostNet
+	case "own_net":
+		return &a.OwnNet
 	case "start":
 		return &a.Start
 	case "start_boot_ns":
@@ -377,6 +380,7 @@ func (r *reading) marshal() []byte {
 				figure(&w, "memory_peak_bytes", r.Sample.Memory)
 				figure(&w, "oom_kills", r.Sample.OOM)
 				figure(&w, "pids_peak", r.Sample.Pids)
+				w.Flag("empty", r.Sample.Empty)
 			})
 		}
 	})
@@ -414,6 +418,8 @@ func (s *cgroupSample) decode(d *wire.Decoder) error {
 			return counted(d, &s.OOM)
 		case "pids_peak":
 			return counted(d, &s.Pids)
+		case "empty":
+			return wire.Value(d, &s.Empty)
 		}
 		return wire.Value(d, nil)
 	})

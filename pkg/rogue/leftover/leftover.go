@@ -1,5 +1,6 @@
-// Package leftovers counts what outlived a container. It stands apart from pkg/rogue, which a hook cannot afford to link.
-package leftovers
+// Package leftover counts what a container left behind at its end. It is apart from pkg/rogue so that a hook can have it without
+// what judging every process of a host takes.
+package leftover
 
 import (
 	"fmt"
@@ -36,8 +37,8 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		if name[0] < '0' || name[0] > '9' {
 			continue
 		}
-		var link [64]byte
-		if m, err := unix.Readlink("/proc/"+name+"/ns/net", link[:]); err == nil && string(link[:m]) == want {
+		link, err := os.Readlink("/proc/" + name + "/ns/net")
+		if err == nil && link == want {
 			n++
 		}
 	}
