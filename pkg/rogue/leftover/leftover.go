@@ -3,18 +3,21 @@
 package leftover
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // Count counts the processes in the network of a container that has ended: the receipt's "leftovers" beside what is in
 // its cgroup, which the account counts. A network that another container shares (a pod's) has none. shared is asked only
-// where there are some, since it reads every record. It looks at one link of each process, so that a hook can afford it.
+// where there are some, since it reads every record. It looks at one link of each process that began after the container
+// did, so that a hook can afford it: what escaped is a child of the container's. `bulkhead rogues` looks at all.
 func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
@@ -33,12 +36,13 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		return 0, fmt.Errorf("read processes: %w", err)
 	}
 	want := "net:[" + strconv.FormatUint(r.Netns, 10) + "]"
+	since := oldest(r.Pid)
+	var link [64]byte
 	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' {
+		if pid, err := strconv.Atoi(name); err != nil || pid < since {
 			continue
 		}
-		link, err := os.Readlink("/proc/" + name + "/ns/net")
-		if err == nil && link == want {
+		if m, err := unix.Readlink("/proc/"+name+"/ns/net", link[:]); err == nil && string(link[:m]) == want {
 			n++
 		}
 	}
@@ -52,4 +56,15 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		}
 	}
 	return n, err
+}
+
+// oldest is the lowest number that a process can have which began after pid: pid's own, as long as numbers have not begun
+// anew since. This process's own number tells, where there are so many that they are not used up while a container lives.
+func oldest(pid int) int {
+	const many = 1 << 22 // PID_MAX_LIMIT of 64-bit kernels, which systemd sets
+	b, err := file.Read("/proc/sys/kernel/pid_max")
+	if err != nil || string(bytes.TrimSpace(b)) != strconv.Itoa(many) || os.Getpid() < pid {
+		return 0
+	}
+	return pid
 }
