@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +17,8 @@ import (
 
 // Count counts the processes in the network of a container that has ended: the receipt's "leftovers" beside what is in
 // its cgroup, which the account counts. A network that another container shares (a pod's) has none. shared is asked only
-// where there are some, since it reads every record. It looks at one link of each process that began after the container
-// did, so that a hook can afford it: what escaped is a child of the container's. `bulkhead rogues` looks at all.
+// where there are some, since it reads every record. It looks at one link of each process, so that a hook can afford it, and
+// of a container that lived for moments only at processes that are younger.
 func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
@@ -36,7 +37,7 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		return 0, fmt.Errorf("read processes: %w", err)
 	}
 	want := "net:[" + strconv.FormatUint(r.Netns, 10) + "]"
-	since := oldest(r.Pid)
+	since := oldest(r)
 	var link [64]byte
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err != nil || pid < since {
@@ -58,13 +59,17 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 	return n, err
 }
 
-// oldest is the lowest number that a process can have which began after pid: pid's own, as long as numbers have not begun
-// anew since. This process's own number tells, where there are so many that they are not used up while a container lives.
-func oldest(pid int) int {
-	const many = 1 << 22 // PID_MAX_LIMIT of 64-bit kernels, which systemd sets
+// oldest is the lowest number that a process can have which began after the container's, 0 where numbers may have begun anew
+// since: where the container has lived so long that this many processes could have been made.
+func oldest(r tenant.Record) int {
+	const perSecond = 200_000 // more than machines do
+	life := time.Since(r.Started)
 	b, err := file.Read("/proc/sys/kernel/pid_max")
-	if err != nil || string(bytes.TrimSpace(b)) != strconv.Itoa(many) || os.Getpid() < pid {
+	if err != nil || r.Started.IsZero() || life < 0 || os.Getpid() < r.Pid {
 		return 0
 	}
-	return pid
+	if numbers, err := strconv.Atoi(string(bytes.TrimSpace(b))); err != nil || life.Seconds()*perSecond > float64(numbers) {
+		return 0
+	}
+	return r.Pid
 }
