@@ -176,6 +176,7 @@ func verifyNetwork(p *policy.Policy, eff policy.Effective, rec tenant.Record) []
 		if err != nil {
 			continue
 		}
+		lines = append(lines, answer("network", i.Name+": its programs there, and first", ports.CheckPrograms(entry)))
 		if entry.Deny != 0 {
 			lines = append(lines, guardLine(i.Name, eff, entry))
 		}

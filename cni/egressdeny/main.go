@@ -5,9 +5,6 @@ package main
 import (
 	"os"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/version"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 )
 
@@ -16,11 +13,9 @@ var codes plugin.Codes
 
 func main() {
 	p := denier{stdout: os.Stdout, stderr: os.Stderr}
-	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    codes.Map(p.add),
-		Check:  codes.Map(p.check),
-		Del:    codes.Map(p.del),
-		GC:     codes.Map(p.gc),
-		Status: codes.Map(p.status),
-	}, version.VersionsStartingFrom("0.3.0"), "egressdeny: tenant isolation and egress policy at the container's interface")
+	os.Exit(p.verbs().Run(os.Getenv, os.Stdin, os.Stdout, os.Stderr, "egressdeny: tenant isolation and egress policy at the container's interface"))
+}
+
+func (pl denier) verbs() plugin.Verbs {
+	return plugin.Verbs{Add: codes.Map(pl.add), Check: codes.Map(pl.check), Del: codes.Map(pl.del), GC: codes.Map(pl.gc), Status: codes.Map(pl.status)}
 }

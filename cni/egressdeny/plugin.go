@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/containernetworking/cni/pkg/skel"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/egress"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -25,7 +23,7 @@ type call struct {
 	c *config
 }
 
-func (pl denier) open(c *config, args *skel.CmdArgs) (*call, error) {
+func (pl denier) open(c *config, args *plugin.Args) (*call, error) {
 	cl, err := plugin.Open("egressdeny", &c.Config, args, pl.stderr)
 	return &call{cl, c}, err
 }
@@ -34,7 +32,7 @@ func (pl denier) open(c *config, args *skel.CmdArgs) (*call, error) {
 const attempts = 5
 
 // add guards the interface that the plugins before made. A policy that changes meanwhile is read again.
-func (pl denier) add(args *skel.CmdArgs) error {
+func (pl denier) add(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -50,7 +48,7 @@ func (pl denier) add(args *skel.CmdArgs) error {
 	return c.PrintResult(pl.stdout)
 }
 
-func (pl denier) guard(c *config, args *skel.CmdArgs) error {
+func (pl denier) guard(c *config, args *plugin.Args) error {
 	cl, err := pl.open(c, args)
 	if err != nil {
 		return err
@@ -77,7 +75,7 @@ func (pl denier) guard(c *config, args *skel.CmdArgs) error {
 
 // claim finds the interface and whose it is, and what policy wants of it. skip: an audit let an interface pass that has
 // no host side.
-func (cl *call) claim(ports *port.Ports, args *skel.CmdArgs, whose plugin.Whose) (c port.Claim, skip bool, err error) {
+func (cl *call) claim(ports *port.Ports, args *plugin.Args, whose plugin.Whose) (c port.Claim, skip bool, err error) {
 	r, err := cl.Result()
 	if err != nil {
 		return c, false, err
@@ -130,7 +128,7 @@ func (cl *call) guarding(ports *port.Ports, rec tenant.Record, r port.Result) (g
 }
 
 // check compares what is with what ADD would make now.
-func (pl denier) check(args *skel.CmdArgs) error {
+func (pl denier) check(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -156,12 +154,8 @@ func (pl denier) check(args *skel.CmdArgs) error {
 
 // del takes away what add made, whatever is left of it: no prevResult, no namespace, twice. What add refused is no
 // reason to fail here.
-func (pl denier) del(args *skel.CmdArgs) error {
-	base, err := plugin.Lenient(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cl, err := pl.open(&config{Config: base}, args)
+func (pl denier) del(args *plugin.Args) error {
+	cl, err := pl.open(&config{Config: args.Lenient()}, args)
 	if err != nil {
 		return err
 	}
@@ -183,7 +177,7 @@ func (pl denier) del(args *skel.CmdArgs) error {
 }
 
 // gc takes away what belongs to no attachment that the engine knows.
-func (pl denier) gc(args *skel.CmdArgs) error {
+func (pl denier) gc(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -205,7 +199,7 @@ func (pl denier) gc(args *skel.CmdArgs) error {
 }
 
 // status says whether an ADD could work.
-func (pl denier) status(args *skel.CmdArgs) error {
+func (pl denier) status(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
-const head = `"cniVersion":"1.0.0","name":"net","type":"netlimit"`
+const head = `"cniVersion":"1.1.0","name":"net","type":"netlimit"`
 
 func TestParse(t *testing.T) {
 	t.Parallel()

@@ -5,10 +5,6 @@ package main
 import (
 	"os"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
@@ -18,16 +14,14 @@ var codes = plugin.Codes{
 	shape.ErrOccupied:  plugin.CodeOccupied,
 	shape.ErrMismatch:  plugin.CodeDiffers,
 	shape.ErrExhausted: plugin.CodeFull,
-	shape.ErrLimit:     types.ErrInvalidNetworkConfig,
+	shape.ErrLimit:     plugin.CodeConfig,
 }
 
 func main() {
 	p := limiter{stdout: os.Stdout, stderr: os.Stderr}
-	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    codes.Map(p.add),
-		Check:  codes.Map(p.check),
-		Del:    codes.Map(p.del),
-		GC:     codes.Map(p.gc),
-		Status: codes.Map(p.status),
-	}, version.VersionsStartingFrom("0.3.0"), "netlimit: rates per container and per tenant, and byte counts")
+	os.Exit(p.verbs().Run(os.Getenv, os.Stdin, os.Stdout, os.Stderr, "netlimit: rates per container and per tenant, and byte counts"))
+}
+
+func (pl limiter) verbs() plugin.Verbs {
+	return plugin.Verbs{Add: codes.Map(pl.add), Check: codes.Map(pl.check), Del: codes.Map(pl.del), GC: codes.Map(pl.gc), Status: codes.Map(pl.status)}
 }

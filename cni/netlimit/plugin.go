@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/containernetworking/cni/pkg/skel"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
@@ -19,13 +17,13 @@ type call struct {
 	c *config
 }
 
-func (pl limiter) open(c *config, args *skel.CmdArgs) (*call, error) {
+func (pl limiter) open(c *config, args *plugin.Args) (*call, error) {
 	cl, err := plugin.Open("netlimit", &c.Config, args, pl.stderr)
 	return &call{cl, c}, err
 }
 
 // add limits and counts the interface that the plugins before made.
-func (pl limiter) add(args *skel.CmdArgs) error {
+func (pl limiter) add(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -49,7 +47,7 @@ func (pl limiter) add(args *skel.CmdArgs) error {
 }
 
 // plan finds the interface and whose it is, and decides its limits.
-func (cl *call) plan(args *skel.CmdArgs, whose plugin.Whose) (w shape.Want, claim port.Claim, ports *port.Ports, err error) {
+func (cl *call) plan(args *plugin.Args, whose plugin.Whose) (w shape.Want, claim port.Claim, ports *port.Ports, err error) {
 	r, err := cl.Result()
 	if err != nil {
 		return w, claim, nil, err
@@ -81,7 +79,7 @@ func (cl *call) plan(args *skel.CmdArgs, whose plugin.Whose) (w shape.Want, clai
 }
 
 // check compares what is with what ADD made, or `bulkhead limit` since.
-func (pl limiter) check(args *skel.CmdArgs) error {
+func (pl limiter) check(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -100,12 +98,8 @@ func (pl limiter) check(args *skel.CmdArgs) error {
 
 // del takes away what add made, whatever is left of it, and hands the bytes over. Limits that add refused are no reason
 // to fail here.
-func (pl limiter) del(args *skel.CmdArgs) error {
-	base, err := plugin.Lenient(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cl, err := pl.open(&config{Config: base}, args)
+func (pl limiter) del(args *plugin.Args) error {
+	cl, err := pl.open(&config{Config: args.Lenient()}, args)
 	if err != nil {
 		return err
 	}
@@ -117,7 +111,7 @@ func (pl limiter) del(args *skel.CmdArgs) error {
 }
 
 // gc takes away what belongs to no attachment that the engine knows.
-func (pl limiter) gc(args *skel.CmdArgs) error {
+func (pl limiter) gc(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err
@@ -130,7 +124,7 @@ func (pl limiter) gc(args *skel.CmdArgs) error {
 }
 
 // status says whether an ADD could work.
-func (pl limiter) status(args *skel.CmdArgs) error {
+func (pl limiter) status(args *plugin.Args) error {
 	c, err := parse(args.StdinData)
 	if err != nil {
 		return err

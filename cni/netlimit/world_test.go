@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
@@ -35,6 +35,7 @@ type world struct {
 	host   *testenv.NS
 	th     *testenv.Thread
 	policy string
+	state  string // of the policy: where the state is
 	dirs   port.Dirs
 	n      int
 }
@@ -54,10 +55,8 @@ func newWorld(t testing.TB, policy string) *world {
 	w.th = w.host.NewThread()
 	w.dirs = port.Dirs{Bpffs: testenv.Bpffs(t), Run: t.TempDir()}
 	w.policy = filepath.Join(t.TempDir(), "policy.toml")
-	text := fmt.Sprintf("version = 1\n[state]\nrun = %q\nlib = %q\nbpffs = %q\n[log]\nfile = %q\n%s\n", w.dirs.Run, t.TempDir(), w.dirs.Bpffs, w.logFile(), policy)
-	if err := os.WriteFile(w.policy, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.state = fmt.Sprintf("version = 1\n[state]\nrun = %q\nlib = %q\nbpffs = %q\n[log]\nfile = %q\n", w.dirs.Run, t.TempDir(), w.dirs.Bpffs, w.logFile())
+	w.write(policy)
 	ctx := bpf.SetupContext{Bpffs: w.dirs.Bpffs, Run: w.dirs.Run, Netns: w.host.Inode()}
 	for _, setup := range []func(bpf.SetupContext) error{bpf.SetupPort, bpf.SetupShape} {
 		if err := setup(ctx); err != nil {
@@ -68,6 +67,14 @@ func newWorld(t testing.TB, policy string) *world {
 	w.host.Command("ip", "addr", "add", gateway+"/16", "dev", "br0")
 	w.host.Command("ip", "link", "set", "br0", "up")
 	return w
+}
+
+// write makes policy the policy.
+func (w *world) write(policy string) {
+	w.t.Helper()
+	if err := os.WriteFile(w.policy, []byte(w.state+policy+"\n"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) logFile() string { return w.dirs.Run + "/log" }
@@ -96,22 +103,30 @@ func (w *world) box(id string) *box {
 // call runs a verb in the host's namespace and gives the result, or the CNI error.
 func (w *world) call(verb string, b *box, keys string) (out string, err error) {
 	conf := fmt.Sprintf(`{%s,"config":%q%s`, head, w.policy, keys)
-	args := &skel.CmdArgs{ContainerID: b.id, IfName: b.ifname}
+	env := map[string]string{"CNI_COMMAND": verb, "CNI_CONTAINERID": b.id, "CNI_IFNAME": b.ifname, "CNI_PATH": "/opt/cni/bin"}
 	if b.ifname == "" {
-		args.IfName = "eth0"
+		env["CNI_IFNAME"] = "eth0"
 	}
 	if b.ns != nil {
-		args.Netns = b.ns.Path()
+		env["CNI_NETNS"] = b.ns.Path()
 	}
 	if b.prev != "" {
 		conf += `,"prevResult":` + b.prev
 	}
-	args.StdinData = []byte(conf + "}")
 	var stdout, stderr bytes.Buffer
 	p := limiter{stdout: &stdout, stderr: &stderr}
-	f := map[string]func(*skel.CmdArgs) error{"ADD": p.add, "CHECK": p.check, "DEL": p.del, "GC": p.gc, "STATUS": p.status}[verb]
-	w.th.Do(func() { err = codes.Map(f)(args) })
-	return stdout.String(), err
+	exit := 0
+	w.th.Do(func() {
+		exit = p.verbs().Run(func(k string) string { return env[k] }, strings.NewReader(conf+"}"), &stdout, &stderr, "netlimit")
+	})
+	if exit == 0 {
+		return stdout.String(), nil
+	}
+	e := &types.Error{}
+	if err := json.Unmarshal(stdout.Bytes(), e); err != nil {
+		w.t.Fatalf("%s %s: want a CNI error on stdout, have %q (%v)", verb, b.id, stdout.String(), err)
+	}
+	return "", e
 }
 
 func (w *world) must(verb string, b *box, keys string) string {

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel"
@@ -106,7 +106,7 @@ func (k *container) namespaces() error {
 	id := k.rec.Identity
 	s := namespace.Subject{
 		Claim: claim.Claim{ID: k.State.ID, Compartment: k.rec.Compartment, Tenant: id.Tenant, Pod: namespace.Pod(k.Spec.CgroupsPath()), Pid: k.state.Pid, Start: k.state.Start},
-		Pid:   k.State.Pid, Bundle: k.Bundle, Root: k.root(), RootRO: k.Spec.Root != nil && k.Spec.Root.Readonly,
+		Pid:   k.State.Pid, Bundle: k.Bundle, Root: k.Spec.RootPath(k.Bundle), RootRO: k.Spec.Root != nil && k.Spec.Root.Readonly,
 		Listed: k.Spec.Linux.Namespaces, Mounts: k.Spec.Mounts, Policy: k.eff.Namespaces,
 		Trees: k.Policy.For("{tenant}").Level.Relabel, // as the policy has it, the name not filled in
 		Named: k.namedTrees,
@@ -144,17 +144,6 @@ func (k *container) namedTrees() []namespace.Tree {
 		}
 	}
 	return out
-}
-
-// root is the container's root file system on the host.
-func (k *container) root() string {
-	if k.Spec.Root == nil || k.Spec.Root.Path == "" {
-		return ""
-	}
-	if filepath.IsAbs(k.Spec.Root.Path) {
-		return filepath.Clean(k.Spec.Root.Path)
-	}
-	return filepath.Join(k.Bundle, k.Spec.Root.Path)
 }
 
 func (k *container) devices() error {
@@ -291,7 +280,7 @@ func (k *container) remember() error {
 		return err
 	}
 	_, err := tenant.OpenRecords(k.Policy.State.Run).Update(k.State.ID, func(r *tenant.Record) error {
-		r.Pid, r.Bundle, r.Rootfs, r.CgroupPath = k.State.Pid, k.Bundle, k.root(), k.state.Cgroup
+		r.Pid, r.Bundle, r.Rootfs, r.CgroupPath = k.State.Pid, k.Bundle, k.Spec.RootPath(k.Bundle), k.state.Cgroup
 		if dir, ok := k.place.V2Dir(); ok {
 			if id, err := kcgroup.ID(dir); err == nil {
 				r.Cgroup = id
@@ -299,7 +288,7 @@ func (k *container) remember() error {
 		}
 		r.Netns = k.netns()
 		if r.Started.IsZero() {
-			r.Started = time.Now()
+			r.Started = time.Now().UTC() // local time would read the zone's file
 		}
 		return nil
 	})
@@ -326,6 +315,16 @@ func (k *container) account() error {
 	id := k.rec.Identity
 	_, err := usage.Open(usage.DirsOf(k.Policy, k.Config, id.Tenant),
 		usage.Opening{ID: k.State.ID, Pid: k.State.Pid, Tenant: id.Tenant, Kind: id.Kind, Name: k.rec.Name, Image: k.rec.Image,
-			Pod: k.rec.PodName, Sandbox: id.Sandbox, Engine: id.Engine, Runtime: k.rec.Runtime, Bundle: k.Bundle, Rootfs: k.root()})
+			Pod: k.rec.PodName, Sandbox: id.Sandbox, Engine: id.Engine, Runtime: k.rec.Runtime, Bundle: k.Bundle, Rootfs: k.Spec.RootPath(k.Bundle), Netns: k.netnsPath()})
 	return err
+}
+
+// netnsPath is the network namespace that the container was told to join; "" is none.
+func (k *container) netnsPath() string {
+	for _, n := range k.Spec.Linux.Namespaces {
+		if n.Type == specs.NetworkNamespace {
+			return n.Path
+		}
+	}
+	return ""
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
+	"github.com/bulkhead-containers/bulkhead/pkg/attach"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -197,6 +199,82 @@ func TestOtherNetworks(t *testing.T) {
 	if err := w.hook("mv", w.process(ns), ""); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "macvlan") {
 		t.Errorf("macvlan: have %v, want a refusal that names it", err)
 	}
+	if es := w.entries(); len(es) != 0 {
+		t.Errorf("left: %+v", es)
+	}
+}
+
+// A network that is connected to a live container comes without a hook or plugin. Until heal finds it, the interface reaches
+// no other tenant; then it is held like the first.
+func TestConnectedLater(t *testing.T) {
+	w := newWorld(t, "")
+	c, red := w.container("c1"), w.container("c2")
+	for id, c := range map[string]*container{"blue": c, "red": red} {
+		if err := w.hook(c.id, c.pid, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.host.Command("ip", "link", "add", "podman1", "type", "bridge")
+	w.host.Command("ip", "addr", "add", "10.90.0.1/24", "dev", "podman1")
+	w.host.Command("ip", "link", "set", "podman1", "up")
+	w.host.Veth("later", c.ns, "eth1")
+	w.host.Command("ip", "link", "set", "later", "master", "podman1")
+	c.ns.Command("ip", "addr", "add", "10.90.0.2/24", "dev", "eth1")
+	w.host.Command("sysctl", "-qw", "net.ipv4.ip_forward=1")
+	listen := func(ns *testenv.NS, addr string) {
+		ns.Do(func() error {
+			l, err := net.Listen("tcp", addr)
+			if err == nil {
+				t.Cleanup(func() { l.Close() })
+			}
+			return err
+		})
+	}
+	listen(w.host, "10.90.0.1:22")
+	listen(red.ns, red.ip+":80")
+	reach := func(addr string) bool {
+		return c.ns.Try(func() error {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(10, 90, 0, 2)}, Timeout: 300 * time.Millisecond}
+			l, err := d.Dial("tcp", addr)
+			if err == nil {
+				l.Close()
+			}
+			return err
+		}) == nil
+	}
+	c.ns.Command("ip", "route", "replace", red.ip+"/32", "via", "10.90.0.1", "dev", "eth1")
+	for end := time.Now().Add(10 * time.Second); !reach("10.90.0.1:22"); {
+		if time.Now().After(end) {
+			t.Fatal("control: the new interface does not reach the host, unguarded as it is")
+		}
+	}
+	if reach(red.ip + ":80") {
+		t.Error("by the new interface another tenant is reached")
+	}
+	heal := func() (fs []attach.Found) {
+		w.th.Do(func() {
+			p, err := port.Open(port.DirsOf(w.p.State))
+			if err == nil {
+				fs, err = attach.Heal(w.p, "", p, journal.To(&w.log))
+				p.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		return fs
+	}
+	if fs := heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
+		t.Fatalf("heal found %+v, want eth1 of c1", fs)
+	}
+	if reach("10.90.0.1:22") || reach(red.ip+":80") {
+		t.Error("healed, and the host or another tenant is reached")
+	}
+	if fs := heal(); len(fs) != 0 {
+		t.Errorf("heal again found %+v", fs)
+	}
+	w.end("c1")
+	w.end("c2")
 	if es := w.entries(); len(es) != 0 {
 		t.Errorf("left: %+v", es)
 	}

@@ -30,6 +30,11 @@
 #define AF_INET	 2
 #define AF_INET6 10
 #define INFRA_NO 0xffff /* tc_index of what exempt containers send */
+/*
+ * Set in skb->mark beside tc_index by from_container. A container can write tc_index itself (an action of a filter in its own
+ * namespace) and it survives the veth; the mark is cleared there. So an interface that nobody guards yet speaks for nobody.
+ */
+#define STAMP	 0x1000
 
 /* struct port.flags: pkg/port's Flags */
 enum { COUNT = 1, SHAPE = 2, GUARD = 4, AUDIT = 8, INFRA = 16, CLOSED = 32 };
@@ -39,6 +44,7 @@ enum { FOLLOW = 1 /* uplinks hold a default route */, INBOUND = 2 /* outside may
 enum reason {
 	R_PASS, R_CLOSED, R_VLAN, R_ETHERTYPE, R_SOURCE_MAC, R_SOURCE_IP, R_ARP, R_ND, R_DEST_MAC, R_MULTICAST, R_TENANT, R_METADATA,
 	R_HOST, R_FORWARD, R_HEADER, R_FOREIGN, R_NOT_MINE, R_INBOUND, R_POLICY, R_MANDATORY, R_FRAGMENT, R_ICMP, R_DHCP, R_PUBLISHED,
+	R_FLOWS,
 	REASONS = 32,
 };
 
@@ -67,7 +73,7 @@ struct traffic { __u64 bytes, packets, tenant_bytes, tenant_packets; };
 struct counts { struct traffic in, out; __u64 drops[REASONS], audited[REASONS]; };
 struct flow_key { addr loc, rem; __u16 lport, rport; __u8 proto, frag; };
 struct way { addr loc, rem; __u16 lport, rport; __u8 proto, frag, state, pad; __u32 life, policy, until; };
-enum { FIN = 1, ANSWERED = 2, REMOTE = 4 /* begun outside */, BY_HOST = 8 /* begun by the host */ };
+enum { FIN = 1, ANSWERED = 2, REMOTE = 4 /* begun outside */, BY_HOST = 8 /* begun by the host */, STREAM = 16 /* gone on with after an answer */ };
 struct flow_set { struct bpf_spin_lock lock; struct way way[WAYS]; };
 struct event { __u64 at; __u32 ifindex, life; __u8 reason, to, audit, proto; __u16 etype, sport, dport, pad; addr src, dst; __u8 smac[6], dmac[6], pad2[4]; };
 
@@ -106,6 +112,7 @@ struct packet {
 	struct ethhdr eth __attribute__((aligned(4)));
 	addr src, dst;
 	__u32 header, frag_id;	/* bytes up to the payload of a whole packet */
+	__u32 end;		/* of what the IP header speaks of: behind it is padding, which nobody else reads */
 	__u16 etype, sport, dport;
 	__u8 proto, icmp, tcp, first /* whole, or a first fragment */, frag, options, v6, group /* broadcast or multicast */, inside /* within the tenant */, to;
 };
@@ -149,12 +156,15 @@ INLINE int layer4(struct __sk_buff *skb, struct packet *p, __u32 off, const bool
 {
 	__u8 h[16] __attribute__((aligned(8))) = {};
 	p->header = off;
+	if (off > p->end) return R_HEADER;
 	if (!p->first) return 0;
 	if (p->proto == IPPROTO_TCP) {
+		if (off + 20 > p->end) return R_HEADER;
 		if (fixed ? load(skb, off, h, 14) : bpf_skb_load_bytes(skb, off, h, 14)) return R_HEADER;
 		p->tcp = h[13];
 		p->header = off + (h[12] >> 4) * 4;
 	} else if (p->proto == IPPROTO_UDP || p->proto == IPPROTO_SCTP || p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6 || p->proto == IPPROTO_IGMP) {
+		if (off + 8 > p->end) return R_HEADER;
 		if (fixed ? load(skb, off, h, 8) : bpf_skb_load_bytes(skb, off, h, 8)) return R_HEADER;
 		p->header = off + 8;
 	} else {
@@ -170,6 +180,14 @@ INLINE int layer4(struct __sk_buff *skb, struct packet *p, __u32 off, const bool
 	return 0;
 }
 
+/* Where the packet ends, by its own word; 0: it is cut short. Without a word (BIG TCP) it is as long as the frame. */
+INLINE __u32 end_of(struct __sk_buff *skb, __u32 header, __u16 len)
+{
+	__u32 end = header + bpf_ntohs(len);
+	if (!len && skb->gso_size) return skb->len;
+	return end > skb->len ? 0 : end;
+}
+
 /* IPv6 extension headers, up to four: where layer 4 begins, or 0 where they are not to be read. */
 CALLED int extensions(struct __sk_buff *skb, struct packet *p)
 {
@@ -177,7 +195,7 @@ CALLED int extensions(struct __sk_buff *skb, struct packet *p)
 	if (!p) return 0;
 	for (int i = 0; i < 4; i++) {
 		__u8 x[8] = {};
-		if (bpf_skb_load_bytes(skb, off, x, 8)) return 0;
+		if (off + 8 > p->end || bpf_skb_load_bytes(skb, off, x, 8)) return 0;
 		p->options++;
 		if (p->proto == IPPROTO_FRAGMENT) {
 			if (p->frag) return 0;
@@ -220,6 +238,7 @@ CALLED int parse(struct __sk_buff *skb, struct packet *p)
 			if (h.ihl != 6 || h.protocol != IPPROTO_IGMP || load(skb, 34, &alert, 4) || alert != bpf_htonl(0x94040000)) return R_HEADER;
 			p->options = 1;
 		}
+		p->end = end_of(skb, ETH_HLEN, h.tot_len);
 		mapped(&p->src, h.saddr);
 		mapped(&p->dst, h.daddr);
 		p->proto = h.protocol;
@@ -233,6 +252,7 @@ CALLED int parse(struct __sk_buff *skb, struct packet *p)
 		if (load(skb, ETH_HLEN, &h, sizeof(h)) || h.version != 6) return R_HEADER;
 		__builtin_memcpy(&p->src, &h.saddr, 16);
 		__builtin_memcpy(&p->dst, &h.daddr, 16);
+		p->end = end_of(skb, ETH_HLEN + 40, h.payload_len);
 		p->proto = h.nexthdr;
 		p->first = p->v6 = 1;
 		if (is4(&p->src) || is4(&p->dst)) return R_HEADER;
@@ -380,6 +400,12 @@ INLINE int again(const struct port *me, const struct flow_key *k, __u32 state, _
 	return verdict(me->policy, &k->rem, k->proto, k->proto == IPPROTO_ICMP || k->proto == IPPROTO_ICMPV6 ? 0 : k->rport);
 }
 
+/* The number of whoever sent it: by the port where it came in or, routed or from an IFB, by its stamp. 0: nobody's. */
+INLINE __u32 sender(const struct __sk_buff *skb, const struct port *q)
+{
+	return q ? q->number : skb->ingress_ifindex && skb->mark & STAMP ? skb->tc_index : 0;
+}
+
 #include "port_guard.h"
 
 INLINE void add(struct __sk_buff *skb, const struct packet *p, struct traffic *t)
@@ -436,6 +462,7 @@ SEC("tc") int from_container(struct __sk_buff *skb)
 	int r;
 	if (!me) return TC_ACT_SHOT;
 	skb->tc_index = me->number;
+	skb->mark |= STAMP;
 	c = bpf_map_lookup_elem(&counts, &me->life);
 	if (!c) return me->flags & GUARD ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	r = parse(skb, &p);
@@ -485,7 +512,7 @@ SEC("tc") int to_container(struct __sk_buff *skb)
 		if (r == TO_TENANT && !from_group(skb, &p)) return TC_ACT_SHOT;
 	} else {
 		struct port *q = in ? bpf_map_lookup_elem(&ports, &in) : 0;
-		p.inside = in && (q ? q->number : skb->tc_index) == me->number;
+		p.inside = sender(skb, q) == me->number;
 		if (p.eth.h_dest[0] == GROUP_0 && p.inside && is_group(me, p.eth.h_dest) && !from_group(skb, &p)) return TC_ACT_SHOT;
 	}
 	if (me->download) {

@@ -46,10 +46,10 @@ func SetupPort(ctx SetupContext) error {
 	return err
 }
 
-// flowSets is about a thousandth of the machine's memory, a power of two.
+// flowSets is about a five hundredth of the machine's memory, a power of two.
 func flowSets(mem uint64) uint32 {
 	sets := uint64(minFlowSets)
-	if want := mem / 1024 / 456; want > sets {
+	if want := mem / 512 / 456; want > sets {
 		sets = 1 << (bits.Len64(want) - 1)
 	}
 	return uint32(min(sets, maxFlowSets))

@@ -4,6 +4,8 @@
  * own (flow_base, flow_mask). No conntrack: that is there only while somebody's rules want it, and one tenant can fill it.
  */
 
+#define CEILING 128 /* sets of a share from which on it bounds its tenant's live flows */
+
 /* The flow of a packet, as the container sees it: loc is its own side. */
 INLINE void flow_of(struct flow_key *k, const struct packet *p, bool to)
 {
@@ -50,13 +52,23 @@ INLINE bool is_flow(const struct way *w, const struct flow_key *k, __u32 life)
 		 (w->loc.w[0] ^ k->loc.w[0]) | (w->loc.w[1] ^ k->loc.w[1]) | (w->loc.w[2] ^ k->loc.w[2]) | (w->loc.w[3] ^ k->loc.w[3]) |
 		 (w->proto ^ k->proto) | (w->frag ^ k->frag));
 }
+/* All bits, or none for 0; by arithmetic that clang cannot turn into branches, of which the verifier would follow each. */
+INLINE __u32 ones(__u32 x)
+{
+	__u32 n = -x;
+	asm volatile("" : "+r"(n));
+	return -((x | n) >> 31);
+}
 
-/* How long a flow is remembered without a packet: RFC 5382 and 4787 ask for at least two hours and two minutes. */
+/*
+ * How long a flow is remembered without a packet: RFC 5382 and 4787 ask for at least two hours and two minutes; a question
+ * and its answer (DNS) are no conversation. About as long as conntrack does, where the host's NAT uses it.
+ */
 INLINE __u32 lasting(const struct flow_key *k, __u32 state)
 {
 	if (k->frag || state & FIN) return SECONDS(30);
 	if (k->proto == IPPROTO_TCP) return state & ANSWERED ? SECONDS(7440) : SECONDS(120);
-	return state & ANSWERED && k->proto != IPPROTO_ICMP && k->proto != IPPROTO_ICMPV6 ? SECONDS(180) : SECONDS(30);
+	return state & STREAM && k->proto != IPPROTO_ICMP && k->proto != IPPROTO_ICMPV6 ? SECONDS(180) : SECONDS(30);
 }
 
 enum { NO_FLOW = 0, LIVE = 1, OTHER_POLICY = 2 };
@@ -80,11 +92,15 @@ CALLED int flow_find(const struct port *me, const struct flow_key *k, __u32 tcp,
 		w = &s->way[at & (WAYS - 1)];
 		if ((__s32)(w->until - t) > 0) {
 			__u32 state = w->state;
-			if (k->proto == IPPROTO_TCP && tcp & 5) state |= FIN;
-			if (!to == !!(state & (REMOTE | BY_HOST))) state |= ANSWERED;
-			w->state = state;
-			w->until = t + lasting(k, state);
-			r = (w->policy == policy ? LIVE : OTHER_POLICY) | state << 4;
+			bool answer = !to == !!(state & (REMOTE | BY_HOST));
+			if (!answer || k->proto != IPPROTO_TCP || (tcp & 0x12) != 2) { /* a SYN answers nothing */
+				if (k->proto == IPPROTO_TCP && tcp & 5) state |= FIN;
+				if (answer) state |= ANSWERED;
+				else if (state & ANSWERED) state |= STREAM;
+				w->state = state;
+				w->until = t + lasting(k, state);
+				r = (w->policy == policy ? LIVE : OTHER_POLICY) | state << 4;
+			}
 		}
 	}
 	bpf_spin_unlock(&s->lock);
@@ -92,32 +108,45 @@ CALLED int flow_find(const struct port *me, const struct flow_key *k, __u32 tcp,
 }
 
 /*
- * Remember a flow. In a full set the one goes that would end first: one that was never answered before one that was. The
- * set belongs to the tenant's own share, so nobody else's goes.
+ * Remember a flow: 0, or (bounded) the life of one that is in its place. In a full set the one goes that would end first: one
+ * that was never answered before one that was. The set belongs to the tenant's own share, so nobody else's goes. What the
+ * container itself begins is bounded: it takes only the place of what is over, or of the life `gone`. So a tenant has no more
+ * live flows at once than its share holds, nor has the host's conntrack of this tenant, where NAT uses it. A share too small
+ * for that only evicts.
  */
-CALLED int flow_put(const struct port *me, const struct flow_key *k, __u32 state)
+CALLED __u32 flow_put(const struct port *me, const struct flow_key *k, __u32 state, __u32 bounded, __u32 gone)
 {
 	struct flow_set *s;
 	struct way *w;
-	__u32 t = now(), life, policy, at = 0;
+	__u32 t = now(), life, policy, at = 0, any = bpf_get_prandom_u32();
 	__s32 least = 0x7fffffff;
-	if (!me || !k) return 0;
+	if (!me || !k) return 1;
 	s = set_of(me, k);
-	if (!s) return 0;
+	if (!s) return 1;
 	life = me->life;
 	policy = me->policy;
+	bounded = me->flow_mask + 1 < CEILING ? 0 : ones(bounded);
 	bpf_spin_lock(&s->lock);
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < WAYS; i++) {
-		__s32 left = s->way[i].life ? s->way[i].until - t : -0x7fffffff;
-		if (is_flow(&s->way[i], k, life)) left = -0x7fffffff - 1;
-		if (left < least) {
+		w = &s->way[i];
+		__u32 there = ones(w->life) & ones(w->life ^ gone), mine = is_flow(w, k, life) ? ~0u : 0;
+		__u32 closing = ones((w->state & FIN) | w->frag) & bounded; /* over, if there is need of its place */
+		__u32 left = ((w->until - t) & (~closing | 0x80000000)) | (closing & 1);
+		left = (left & there) | (0x80000001 & ~there);
+		left = (left & ~mine) | (0x80000000 & mine);
+		if ((__s32)left < least) {
 			least = left;
 			at = i;
 		}
 	}
+	if (bounded && least > 1) {
+		any = s->way[any & (WAYS - 1)].life;
+		bpf_spin_unlock(&s->lock);
+		return any;
+	}
 	w = &s->way[at & (WAYS - 1)];
-	if (least == -0x7fffffff - 1 && (__s32)(w->until - t) > 0) state |= w->state & (ANSWERED | FIN);
+	if (least == -0x7fffffff - 1 && (__s32)(w->until - t) > 0) state |= w->state & (ANSWERED | STREAM | FIN);
 	w->loc = k->loc;
 	w->rem = k->rem;
 	w->lport = k->lport;
@@ -129,7 +158,16 @@ CALLED int flow_put(const struct port *me, const struct flow_key *k, __u32 state
 	w->policy = policy;
 	w->until = t + lasting(k, state);
 	bpf_spin_unlock(&s->lock);
-	return 1;
+	return 0;
+}
+
+/* Remember a flow that the container begins, if there is room. */
+INLINE bool flow_begin(const struct port *me, const struct flow_key *k, __u32 state)
+{
+	__u32 life = flow_put(me, k, state, true, 0);
+	if (!life) return true;
+	if (life == me->life || bpf_map_lookup_elem(&counts, &life)) return false;
+	return !flow_put(me, k, state, true, life); /* its container has ended */
 }
 
 /* An ICMP error belongs to a flow if the packet it quotes does. */
@@ -159,7 +197,8 @@ CALLED int related(struct __sk_buff *skb, const struct port *me, const struct pa
 		proto = h.protocol;
 		off += 20;
 	}
-	if (bpf_skb_load_bytes(skb, off, port, 4)) return 0;
+	if (!same(&p->dst, &s)) return 0; /* an error goes to whom it speaks of */
+	if (off + 8 > p->end || bpf_skb_load_bytes(skb, off, port, 4)) return 0;
 	if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6) {
 		if (bpf_skb_load_bytes(skb, off + 4, port, 2)) return 0;
 		port[1] = port[0];
@@ -187,5 +226,5 @@ CALLED int frag_put(const struct port *me, const struct packet *p)
 	struct flow_key k;
 	if (!me || !p) return 0;
 	frag_of(&k, p, p->to);
-	return flow_put(me, &k, 0);
+	return flow_put(me, &k, 0, !p->to, 0);
 }

@@ -171,15 +171,23 @@ CALLED int from_outward(struct __sk_buff *skb, const struct port *me, struct pac
 	if ((f & 15) == OTHER_POLICY && (f >> 4) & (REMOTE | BY_HOST)) {
 		r = again(me, &k, f >> 4, skb->ifindex);
 		if (r) return r;
-		flow_put(me, &k, f >> 4);
+		flow_put(me, &k, f >> 4, false, 0);
 		return 0;
 	}
 	if (other) return R_TENANT;
 	if (icmp_any(p) && !echo(p)) return R_ICMP;
 	r = outward(skb, me, p, routed);
 	if (r) return r;
-	flow_put(me, &k, p->tcp & 5 ? FIN : 0);
-	return 0;
+	return flow_begin(me, &k, p->tcp & 5 ? FIN : 0) ? 0 : R_FLOWS;
+}
+
+/* Does an address belong to a container of another tenant? */
+CALLED int foreign(const struct port *me, const addr *a)
+{
+	struct peer *w;
+	if (!me || !a) return true;
+	w = who(a, me->l3);
+	return w && w->kind == CONTAINER && w->number != INFRA_NO && w->tenant != me->tenant;
 }
 
 /* What a container may send: 0, TO_TENANT or a reason. */
@@ -204,7 +212,9 @@ INLINE int from_guard(struct __sk_buff *skb, const struct port *me, struct packe
 		w = beside(me, p);
 		if (!w) return R_DEST_MAC;
 		if (discovery(p)) {
-			if (w->kind == CONTAINER && w->tenant != me->tenant) return R_TENANT;
+			if (w->kind == CONTAINER ? w->tenant != me->tenant : foreign(me, &p->dst)) return R_TENANT;
+			/* the host's addresses on this link: it forwards what is for others */
+			if (w->kind == HOST && !link_local(&p->dst) && !same(&p->dst, &me->gw6) && route(skb, p, me->l3) != TO_HOST) return R_ND;
 			return from_nd(skb, me, p);
 		}
 		if (w->kind == HOST) {
@@ -215,6 +225,7 @@ INLINE int from_guard(struct __sk_buff *skb, const struct port *me, struct packe
 			p->inside = 1;
 			r = 0;
 		} else {
+			if (w && w->kind == CONTAINER && w->number == INFRA_NO && !routed && foreign(me, &p->dst)) return R_TENANT; /* as a router */
 			other = w && w->kind == CONTAINER && w->number != INFRA_NO;
 			if (other && !(routed && me->rules & AS_OUTSIDE)) return R_TENANT;
 			if (!p->first) return 0; /* its first passed */
@@ -238,12 +249,12 @@ CALLED int to_inward(struct __sk_buff *skb, const struct port *me, struct packet
 	if ((f & 15) == LIVE) return 0;
 	if ((f & 15) == OTHER_POLICY) {
 		r = again(me, &k, f >> 4, skb->ifindex);
-		if (!r) flow_put(me, &k, f >> 4);
+		if (!r) flow_put(me, &k, f >> 4, false, 0);
 		return r;
 	}
 	if (icmp_any(p) && !echo(p)) return R_INBOUND;
 	if ((limited || !(me->rules & INBOUND)) && !published(0, skb->ifindex, p->dport, p->proto)) return limited ? R_TENANT : R_INBOUND;
-	flow_put(me, &k, REMOTE | (p->tcp & 5 ? FIN : 0));
+	flow_put(me, &k, REMOTE | (p->tcp & 5 ? FIN : 0), false, 0);
 	return 0;
 }
 
@@ -263,8 +274,11 @@ INLINE int group_from_host(struct __sk_buff *skb, const struct port *me, const s
 	return !p->v6 && p->proto == IPPROTO_UDP && p->first && p->sport == bpf_htons(67) && p->dport == bpf_htons(68) ? 0 : R_MULTICAST;
 }
 
-/* From the host itself, which may always connect: remember the flow, so that answers pass. */
-CALLED int expect_answers(const struct port *me, const struct packet *p)
+/*
+ * From the host itself, which may always connect: remember the flow, so that answers pass. Of the tenant's own under the
+ * host's address only as long as the host's NAT surely does: later an answer would be a packet to the host.
+ */
+CALLED int expect_answers(const struct port *me, const struct packet *p, __u32 translated)
 {
 	struct flow_key k;
 	int r;
@@ -273,7 +287,7 @@ CALLED int expect_answers(const struct port *me, const struct packet *p)
 	flow_of(&k, p, true);
 	r = flow_find(me, &k, p->tcp, true) & 15;
 	if (r == LIVE || p->tcp & 4) return r;
-	return flow_put(me, &k, BY_HOST | (p->tcp & 1 ? FIN : 0));
+	return flow_put(me, &k, BY_HOST | (p->tcp & 1 || (translated && p->proto != IPPROTO_TCP) ? FIN : 0), false, 0);
 }
 
 CALLED int to_arp(struct __sk_buff *skb, const struct port *me)
@@ -291,7 +305,7 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 	struct port *q = in ? bpf_map_lookup_elem(&ports, &in) : 0;
 	bool ours, infra;
 	int r;
-	number = q ? q->number : in ? skb->tc_index : 0;
+	number = sender(skb, q);
 	ours = number == me->number;
 	infra = number == INFRA_NO;
 	if (number && !ours && !infra && (!(me->rules & AS_OUTSIDE) || p->group || p->etype == ETH_P_ARP)) return R_TENANT;
@@ -308,12 +322,12 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 		return to_arp(skb, me);
 	}
 	if (q && ours) { /* translated on the bridge (br_netfilter), a frame of the tenant's shows the host's address */
-		if (p->v6 ? same(&p->src, &me->gw6) : me->gw4 && p->src.w[3] == me->gw4) expect_answers(me, p);
+		if (p->v6 ? same(&p->src, &me->gw6) : me->gw4 && p->src.w[3] == me->gw4) expect_answers(me, p, true);
 		return 0;
 	}
 	if (!in) {
 		if (p->group) return group_from_host(skb, me, p);
-		expect_answers(me, p);
+		expect_answers(me, p, false);
 		return 0;
 	}
 	if (!number && !uplink(skb, me, in, p->v6)) return R_FOREIGN;
@@ -324,9 +338,10 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 	if (discovery(p)) return ours || infra || !number ? 0 : R_TENANT;
 	if (!p->first) return ours || frag_known(me, p) ? 0 : R_FRAGMENT;
 	if (ours) { /* routed, and perhaps translated: answers go to whom it says it is from */
-		if (!icmp_error(p) && !who(&p->src, me->l3)) expect_answers(me, p);
+		if (!icmp_error(p) && !who(&p->src, me->l3)) expect_answers(me, p, true);
 		return 0;
 	}
+	if (infra && foreign(me, &p->src)) return R_TENANT; /* passed on */
 	r = to_inward(skb, me, p, number && !infra);
 	if (!r && p->frag) frag_put(me, p);
 	return r;

@@ -202,7 +202,7 @@ func sendFile(s int, b []byte, to unix.Sockaddr) error {
 func (o *output) file(t time.Time, l Level, msg string, attrs []any) error {
 	var w wire.Writer
 	w.Object("", func() {
-		w.Time("time", t, true)
+		w.Time("time", t.UTC(), true)
 		w.Text("level", l.String(), true)
 		w.Text("msg", msg, true)
 		w.Text("hook", o.name(), true)

@@ -106,6 +106,9 @@ func (b *bench) setUp(dir, run string, inode uint64) {
 	ok(t, netlink.RouteAdd(&netlink.Route{LinkIndex: b.br.Attrs().Index, Dst: other}))
 	e := policy.Egress{Default: "allow"}
 	id := must(Put(b.ports, &e, nil))(t)
+	// a port with a carrier, or the kernel takes the bridge's IPv6 routes away after a second
+	ok(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "w0", MasterIndex: b.br.Attrs().Index}, PeerName: "w1"}))
+	ok(t, writeSysctl("ipv6/conf/w1/disable_ipv6", "1"), netlink.LinkSetUp(must(netlink.LinkByName("w0"))(t)), netlink.LinkSetUp(must(netlink.LinkByName("w1"))(t)))
 	for i, tenant := range []uint32{blue, blue, red, infra} {
 		name := fmt.Sprintf("v%d", i)
 		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "c" + name}
@@ -133,6 +136,19 @@ func (b *bench) setUp(dir, run string, inode uint64) {
 		}
 		ok(t, b.ports.Apply(k, c))
 	}
+}
+
+// again gives the port another life under a policy: the flows of the last one are over, and bound no new ones.
+func (b *bench) again(policy uint32) {
+	b.t.Helper()
+	var err error
+	b.th.Do(func() {
+		if _, err = b.ports.Remove(b.key, port.OwnerDeny); err == nil {
+			b.claim.Policy = policy
+			err = b.ports.Apply(b.key, b.claim)
+		}
+	})
+	ok(b.t, err)
 }
 
 // run sends the first packet of a flow through from_container, and gives the reason for which it was dropped.
@@ -248,6 +264,7 @@ func TestExplainIsTheProgram(t *testing.T) {
 		id := must(b.ports.PutPolicy(&c.Policy))(t)
 		_, err := b.ports.Reload(func(port.Entry) (port.Terms, error) { return port.Terms{Policy: id}, nil })
 		ok(t, err)
+		b.again(id)
 		s := b.scene(c)
 		for range packets {
 			p := randomPacket(r)

@@ -335,6 +335,18 @@ func (s Subject) inside(x *claim.Index, source string, a claim.Access) (policy.D
 	if d := s.tree(source); d.Verdict != policy.Allow {
 		return d, nil
 	}
+	if len(s.Trees) > 0 || s.Named != nil {
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return policy.Decision{}, err
+		}
+		for _, name := range aliases(string(mounts), source) {
+			if d := s.tree(name); d.Verdict != policy.Allow {
+				d.Object, d.Reason = source, "the same is mounted at "+name+"; "+d.Reason
+				return d, nil
+			}
+		}
+	}
 	for _, o := range s.own() {
 		if o.access == claim.Private && below(o.path, source) && o.path != source {
 			return policy.Decision{Verdict: policy.Refuse, Section: "namespaces", Object: source,

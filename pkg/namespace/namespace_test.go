@@ -270,6 +270,29 @@ func TestTree(t *testing.T) {
 	}
 }
 
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	mounts := strings.Join([]string{
+		"20 1 8:1 / / rw - ext4 /dev/sda1 rw", "21 20 0:5 / /proc rw - proc proc rw", "22 20 8:2 / /srv rw - xfs /dev/sdb rw",
+		`23 20 8:2 /tenants/blue /mnt/a\040b rw - xfs /dev/sdb rw`, "24 20 8:1 /home/x /y rw - ext4 /dev/sda1 rw", "25 20 8:2 /other /srv/over rw - xfs /dev/sdb rw", ""}, "\n")
+	for path, want := range map[string]string{
+		"/home":             "/y", // what is seen at /y lies in it
+		"/home/x/deep":      "/y/deep",
+		"/y/deep":           "/home/x/deep",
+		"/mnt/a b":          "/srv/tenants/blue",
+		"/mnt/a b/www":      "/srv/tenants/blue/www",
+		"/srv/tenants":      "/mnt/a b",
+		"/srv/tenants/red":  "",
+		"/srv/tenants/blue": "/mnt/a b",
+		"/srv/over/z":       "/srv/other/z",
+		"/etc":              "",
+	} {
+		if have := strings.Join(aliases(mounts, path), " "); have != want {
+			t.Errorf("%s: want %q, have %q", path, want, have)
+		}
+	}
+}
+
 func TestPod(t *testing.T) {
 	t.Parallel()
 	id := strings.Repeat("0123456789abcdef", 4)

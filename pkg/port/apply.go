@@ -116,13 +116,11 @@ func (p *Ports) Apply(k Key, c Claim) (err error) {
 			err = errors.Join(fmt.Errorf("apply port of %s: %w", k, err), p.undo(k, d, c.Index, !errors.Is(err, ErrClosed)))
 		}
 	}()
-	if err := p.attach(c.Index, fresh && c.Owner == OwnerLimit); err != nil {
+	alone, err := p.attach(c.Index, fresh && c.Owner == OwnerLimit)
+	if err != nil || c.Owner != OwnerLimit || alone && c.Download == 0 {
 		return err
 	}
-	if c.Owner == OwnerLimit {
-		return p.redirect(c.Index, c.Download)
-	}
-	return nil
+	return p.redirect(c.Index, c.Download)
 }
 
 // undo takes a new entry away again, and with detach what was attached for it.

@@ -31,37 +31,40 @@ var (
 const tcxBefore = 1 << 3 // BPF_F_BEFORE without a relative: the head
 
 // attach makes the programs the first thing on both directions of a port. fresh says that nothing of ours should be
-// there: where something is, the port was guarded once and is closed.
-func (p *Ports) attach(ifindex uint32, fresh bool) error {
+// there: where something is, the port was guarded once and is closed. alone says that the clsact qdisc is new, so that
+// nobody's filters are behind the programs.
+func (p *Ports) attach(ifindex uint32, fresh bool) (alone bool, err error) {
 	c, err := p.rtnl()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := c.AddClsact(int(ifindex)); errors.Is(err, unix.EEXIST) {
+	err = c.AddClsact(int(ifindex))
+	alone = err == nil
+	if errors.Is(err, unix.EEXIST) {
 		kind, err := c.QdiscKind(int(ifindex), rtnl.ClsactHandle, rtnl.ClsactParent)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if kind != "clsact" { // an ingress qdisc runs filters of clsact's egress at its ingress, in place of ours
-			return p.attachTCX(ifindex, kind, fresh)
+			return false, p.attachTCX(ifindex, kind, fresh)
 		}
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	for dir := range programs {
 		prog, err := p.program(dir)
 		if err != nil {
-			return err
+			return false, err
 		}
 		err = c.AddBPF(int(ifindex), hooks[dir], prioProgram, handle, prog.FD(), programs[dir], !fresh)
 		if fresh && errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("attach to link %d: %w", ifindex, ErrClosed)
+			return false, fmt.Errorf("attach to link %d: %w", ifindex, ErrClosed)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return alone, nil
 }
 
 // attachTCX is for an interface where somebody's ingress qdisc is in the way of clsact (the reference bandwidth plugin
@@ -97,47 +100,49 @@ func (p *Ports) attachTCX(ifindex uint32, kind string, fresh bool) error {
 	return nil
 }
 
-// detach takes the programs away, and the clsact qdisc where nothing else hangs on it. An interface that is gone took
-// them along.
+// detach takes the programs and the redirect away, and the clsact qdisc where nothing else hangs on it. An interface that is
+// gone took them along.
 func (p *Ports) detach(ifindex uint32) error {
 	c, err := p.rtnl()
 	if err != nil {
 		return err
 	}
-	if _, err := c.LinkByIndex(int(ifindex)); errors.Is(err, rtnl.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	if err := p.redirect(ifindex, 0); err != nil {
-		return err
-	}
+	var mine []uint16 // prios, by hook
+	var at []uint32
 	others := 0
 	for dir := range programs {
-		prog, err := p.program(dir)
-		if err != nil {
-			return err
-		}
-		if ids, err := bpf.Attached(int(ifindex), tcx[dir], 0); err == nil {
-			for _, id := range ids {
-				if id == prog.ID() {
-					if err := bpf.Detach(int(ifindex), prog.FD(), tcx[dir]); err != nil {
-						return err
-					}
-				}
-			}
-		}
 		fs, err := c.Filters(int(ifindex), hooks[dir])
 		if err != nil {
 			return err
 		}
 		for _, f := range fs {
-			if f.Prio != prioProgram || f.Handle != handle || f.Kind != "bpf" {
+			switch {
+			case f.Prio == prioProgram && f.Handle == handle && f.Kind == "bpf", dir == 1 && f.Prio == prioRedirect && f.Redirect != 0:
+				mine, at = append(mine, f.Prio), append(at, hooks[dir])
+			default:
 				others++
-				continue
 			}
-			if err := c.DelFilters(int(ifindex), hooks[dir], prioProgram); err != nil {
-				return err
+		}
+	}
+	if len(mine) >= len(programs) && others == 0 { // all of it is ours: it goes with its qdisc
+		return gone(c.DelClsact(int(ifindex)))
+	}
+	for i, prio := range mine {
+		if err := c.DelFilters(int(ifindex), at[i], prio); err != nil {
+			return gone(err)
+		}
+	}
+	for dir := range programs {
+		prog, err := p.program(dir)
+		if err != nil {
+			return err
+		}
+		ids, _ := bpf.Attached(int(ifindex), tcx[dir], 0) // no tcx, or no interface
+		for _, id := range ids {
+			if id == prog.ID() {
+				if err := bpf.Detach(int(ifindex), prog.FD(), tcx[dir]); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -145,9 +150,17 @@ func (p *Ports) detach(ifindex uint32) error {
 		return nil
 	}
 	if kind, err := c.QdiscKind(int(ifindex), rtnl.ClsactHandle, rtnl.ClsactParent); err != nil || kind != "clsact" {
-		return err
+		return gone(err)
 	}
-	return c.DelClsact(int(ifindex))
+	return gone(c.DelClsact(int(ifindex)))
+}
+
+// gone takes the end of the interface for success.
+func gone(err error) error {
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
 }
 
 // redirect makes the download go by an IFB (0: no longer). It hangs behind the program on the same clsact.

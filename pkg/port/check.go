@@ -17,6 +17,15 @@ func (p *Ports) Check(k Key, c Claim) error {
 	return nil
 }
 
+// CheckPrograms says whether the programs are at the interface of an entry, and first there. It needs no claim: a reader of the
+// live port has none.
+func (p *Ports) CheckPrograms(e Entry) error {
+	if err := p.attached(e.Ifindex, e.Download); err != nil {
+		return fmt.Errorf("check programs of %s: %w", e.Key, err)
+	}
+	return nil
+}
+
 func (p *Ports) check(k Key, c *Claim) error {
 	d := k.digest()
 	r, ok, err := p.recs.look(d)

@@ -134,7 +134,8 @@ func (p *Ports) putFirst(ifindex uint32) error {
 			}
 		}
 	}
-	return p.attach(ifindex, false)
+	_, err = p.attach(ifindex, false)
+	return err
 }
 
 // healBridge follows a bridge whose MAC was changed by hand.

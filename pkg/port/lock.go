@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Two locks, both flocks that end with their process. A container's is held for the length of its change; there are
@@ -22,24 +24,18 @@ func (p *Ports) lockMaps() (func(), error) { return p.lock(fmt.Sprintf("port-map
 func (p *Ports) lock(name string) (func(), error) {
 	dir := filepath.Join(p.run, "lock")
 	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	fd, err := file.Open(path, unix.O_RDWR|unix.O_CREAT)
 	if os.IsNotExist(err) {
 		if err = os.MkdirAll(dir, 0o700); err == nil {
-			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+			fd, err = file.Open(path, unix.O_RDWR|unix.O_CREAT)
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock port: %w", err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
+	if err := file.Lock(fd, unix.LOCK_EX); err != nil {
+		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { unix.Close(fd) }, nil
 }

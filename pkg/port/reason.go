@@ -28,6 +28,7 @@ const (
 	ReasonICMP             // an ICMP message that belongs to no flow
 	ReasonDHCP             // a DHCP server's answer
 	ReasonPublished        // another tenant's published port
+	ReasonFlows            // the tenant has as many live flows as its part of the table holds
 	reasonEnd
 
 	// Reasons is the length of the arrays by Reason: the kernel's, with room for more.
@@ -40,6 +41,7 @@ var reasonNames = [...]string{
 	ReasonTenant: "tenant", ReasonMetadata: "metadata", ReasonHost: "host", ReasonForward: "forward", ReasonHeader: "header",
 	ReasonForeign: "foreign-port", ReasonNotMine: "not-mine", ReasonInbound: "inbound", ReasonPolicy: "policy",
 	ReasonMandatory: "mandatory", ReasonFragment: "fragment", ReasonICMP: "icmp", ReasonDHCP: "dhcp", ReasonPublished: "published",
+	ReasonFlows: "flows",
 }
 
 // String is the reason's name in logs and reports.

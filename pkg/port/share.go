@@ -3,17 +3,18 @@ package port
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 )
 
 // ErrFull: the flow table or the numbers of tenants are used up in this network namespace.
 var ErrFull = errors.New("no room")
 
-// A tenant's part of the flow table, in sets of eight flows. It is the tenant's own: no other can take of it. It is
-// smaller where the table fills up: the n-th half of the table is given in parts of 1/2^n.
+// A tenant's part of the flow table, in sets of eight flows. It is the tenant's own: no other can take of it. It shrinks
+// with the square of what is left of the table, so that thousands find a place.
 const (
 	unitSets  = 4
 	wantSets  = 1024 // 8,192 flows
-	aloneSets = 64   // 512 flows, for a container alone
+	aloneSets = 256  // 2,048 flows, for a container alone
 	alone     = 1 << 31
 )
 
@@ -23,9 +24,8 @@ func sizeShare(tenant uint32, free, total int) int {
 	if tenant >= alone {
 		want = aloneSets / unitSets
 	}
-	for half := total / 2; half > 0 && free <= half && want > 1; half /= 2 {
-		want /= 2
-	}
+	want = max(want*free/total*free/total, 1)
+	want = 1 << (bits.Len(uint(want)) - 1)
 	for want > free {
 		want /= 2
 	}

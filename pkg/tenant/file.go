@@ -5,6 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // step is called between any two changes on disk. The crash test dies here.
@@ -20,26 +24,26 @@ func replace(path string, data []byte, durable bool) error {
 	dir := filepath.Dir(path)
 	temp := filepath.Join(dir, tempPrefix+strconv.Itoa(os.Getpid())+"-"+filepath.Base(path))
 	step()
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	fd, err := kfile.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	step()
-	_, err = f.Write(data)
+	err = kfile.WriteFD(fd, data)
 	step()
 	if err == nil && durable {
-		err = f.Sync()
+		err = unix.Fsync(fd)
 	}
-	if e := f.Close(); err == nil {
+	if e := unix.Close(fd); err == nil {
 		err = e
 	}
 	step()
 	if err == nil {
-		err = os.Rename(temp, path)
+		err = unix.Rename(temp, path)
 	}
 	if err != nil {
 		os.Remove(temp)
-		return err
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	step()
 	if durable {

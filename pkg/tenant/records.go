@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -57,7 +59,7 @@ func (r *Records) get(id string) (rec Record, data []byte, err error) {
 	if err := ValidID(id); err != nil {
 		return Record{}, nil, fmt.Errorf("read record: %w", err)
 	}
-	data, err = os.ReadFile(r.path(id))
+	data, err = kfile.Read(r.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Record{}, nil, nil
 	}
@@ -123,7 +125,7 @@ func (r *Records) Delete(id string) error {
 	if err := ValidID(id); err != nil {
 		return fmt.Errorf("delete record: %w", err)
 	}
-	if err := os.Remove(r.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := kfile.Remove(r.path(id)); err != nil {
 		return fmt.Errorf("delete record: %w", err)
 	}
 	return nil
@@ -196,7 +198,7 @@ func (r *Records) lock() (unlock func(), err error) {
 func (r *Records) nextAlone() (uint32, error) {
 	path := filepath.Join(r.dir, ".alone")
 	last := Alone
-	data, err := os.ReadFile(path)
+	data, err := kfile.Read(path)
 	switch {
 	case err == nil && len(data) == 4:
 		last = binary.LittleEndian.Uint32(data)
@@ -222,25 +224,19 @@ func (r *Records) nextAlone() (uint32, error) {
 }
 
 func lockFile(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	fd, err := kfile.Open(path, unix.O_RDWR|unix.O_CREAT)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		fd, err = kfile.Open(path, unix.O_RDWR|unix.O_CREAT)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
+	if err := kfile.Lock(fd, unix.LOCK_EX); err != nil {
+		unix.Close(fd)
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { unix.Close(fd) }, nil
 }

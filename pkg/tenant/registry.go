@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/mcs"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -59,7 +60,7 @@ func (r *Registry) Get(name string) (Tenant, error) {
 	if err := policy.ValidTenant(name); err != nil {
 		return Tenant{}, err
 	}
-	data, err := os.ReadFile(r.path(name))
+	data, err := kfile.Read(r.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Tenant{}, policy.Hint(fmt.Errorf("read tenant %q: %w", name, ErrUnknown), "bulkhead tenants add "+name)
 	}
@@ -218,7 +219,7 @@ func (r *Registry) sweep() error {
 func (r *Registry) nextID() (uint32, error) {
 	path := filepath.Join(r.tenants(), ".next")
 	next := uint64(1)
-	data, err := os.ReadFile(path)
+	data, err := kfile.Read(path)
 	if err == nil {
 		if next, err = strconv.ParseUint(strings.TrimSpace(string(data)), 10, 32); err != nil {
 			return 0, fmt.Errorf("read %s: %w", path, err)
@@ -539,7 +540,7 @@ func pairOf(level string) (mcs.Pair, bool, error) {
 }
 
 func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := kfile.Read("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("read boot id: %w", err)
 	}

@@ -1,11 +1,15 @@
 package tenant
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -151,6 +155,12 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	if ev.Netns != 0 {
 		rec.Netns = ev.Netns
 	}
+	if mine := ev.NetIf; mine.Name != "" && !slices.Contains(rec.NetIfs, mine) {
+		rec.NetIfs = append(slices.DeleteFunc(rec.NetIfs, func(o NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		if rec.Started.IsZero() {
+			rec.Started = time.Now().UTC() // the local zone is a file to read
+		}
+	}
 	// A container may have several networks: what each said stays.
 	seen, err := collect(p, Evidence{Network: ev.Network, NetworkTenant: ev.NetworkTenant}, place{}, Identity{})
 	if err != nil {
@@ -163,7 +173,18 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	}
 }
 
-// alive says whether there is a process pid.
+// alive says whether there is a process pid that has not ended.
 func alive(pid int) bool {
-	return pid > 1 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	return pid > 1 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) && !ended(fmt.Sprint("/proc/", pid))
+}
+
+// ended says whether a process is one whose parent has not asked for its end (proc_pid_stat(5)): where conmon was killed,
+// nobody may ever.
+func ended(dir string) bool {
+	b, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	_, after, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ") // a name may hold parentheses and blanks
+	return after != "" && strings.ContainsRune("ZX", rune(after[0]))
 }

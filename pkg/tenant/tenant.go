@@ -40,6 +40,7 @@ type Evidence struct {
 	Name          string            // CNI: the container's or pod's name
 	PodNamespace  string            // CNI: K8S_POD_NAMESPACE
 	PodName       string            // CNI: K8S_POD_NAME
+	NetIf         NetIf             // CNI: the interface that it made; no Name is none
 }
 
 // Claim is one piece of evidence: it says that a container is a tenant's.

@@ -14,8 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Account is an open account as it lies in Lib/open/ID/BOOT.START.json.
@@ -36,6 +37,7 @@ type Account struct {
 	Rootfs    string    `json:"rootfs,omitempty"`
 	Pid       int       `json:"pid,omitzero"`
 	HostNet   bool      `json:"host_net,omitzero"` // it is in this host's network namespace: only its sockets tell its bytes
+	OwnNet    bool      `json:"own_net,omitzero"`  // its network namespace is no other container's: its sockets tell its bytes where no interface does
 	Start     time.Time `json:"start"`
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
@@ -70,6 +72,7 @@ func Open(d Dirs, o Opening) (*Account, error) {
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
 	a.HostNet = o.Pid > 0 && sameNamespace(o.Pid, "net")
+	a.OwnNet = o.Pid > 0 && !a.HostNet && !o.joined()
 	if werr := a.place(d); werr != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
@@ -164,7 +167,7 @@ func sortAccounts(all []*Account) {
 
 // bootID is the kernel's random id of this boot.
 func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := kfile.Read("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b)), err
 }
 
@@ -186,7 +189,7 @@ func processStart(pid int) (uint64, error) {
 
 // processStat is a process's state and start (proc_pid_stat(5)).
 func processStat(pid int) (state byte, start uint64, err error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := kfile.Read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -199,6 +202,11 @@ func processStat(pid int) (state byte, start uint64, err error) {
 	return f[0][0], start, err
 }
 
+// joined reports whether the container's network is that of another one, or of its pod, whose receipt has the bytes.
+func (o *Opening) joined() bool {
+	return strings.HasPrefix(o.Netns, "/proc/") || o.Sandbox != "" || o.Engine == "crio" || o.Engine == "containerd" && o.Netns != ""
+}
+
 // sameNamespace reports whether a process is in this process's namespace of a kind.
 func sameNamespace(pid int, kind string) bool {
 	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/" + kind)
@@ -208,10 +216,8 @@ func sameNamespace(pid int, kind string) bool {
 
 // place writes the account where there is room for it.
 func (a *Account) place(d Dirs) error {
-	line, err := seal(a)
-	if err != nil {
-		return err
-	}
+	line := sealed(a.marshal())
+	var err error
 	var errs []error
 	for _, dir := range openDirs(d) {
 		a.path = filepath.Join(dir, dirName(a.ID), lifeName(a.Life)+accountExt)
@@ -227,17 +233,17 @@ func (a *Account) place(d Dirs) error {
 func writeFile(path string, data []byte, durable bool) error {
 	dir := filepath.Dir(path)
 	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
-	err := os.WriteFile(tmp, data, 0o600)
+	err := kfile.Write(tmp, data, unix.O_CREAT|unix.O_TRUNC)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(dir, 0o700); err == nil {
-			err = os.WriteFile(tmp, data, 0o600)
+			err = kfile.Write(tmp, data, unix.O_CREAT|unix.O_TRUNC)
 		}
 	}
 	if err == nil && durable {
 		err = syncFile(tmp)
 	}
 	if err == nil {
-		err = os.Rename(tmp, path)
+		err = unix.Rename(tmp, path)
 	}
 	if err == nil && durable {
 		err = errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
@@ -259,16 +265,16 @@ func syncFile(name string) error {
 }
 
 func readAccount(path string) (*Account, error) {
-	b, err := os.ReadFile(path)
+	b, err := kfile.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	line, err := verify(b)
+	line, err := verifyBy(b, crc32c)
 	if err != nil {
 		return nil, fmt.Errorf("read account %q: %w", path, err)
 	}
 	a := &Account{path: path}
-	if err := json.Unmarshal(line, a); err != nil {
+	if err := a.unmarshal(line); err != nil {
 		return nil, fmt.Errorf("read account %q: %w", path, err)
 	}
 	if a.V < 1 || a.V > accountVersion {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Cgroup is one of a container's cgroups: one in cgroup v2, one for each
@@ -84,7 +85,7 @@ type membership struct {
 }
 
 func memberships(name string) ([]membership, error) {
-	b, err := os.ReadFile(name)
+	b, err := kfile.Read(name)
 	if err != nil {
 		return nil, err
 	}

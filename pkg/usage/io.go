@@ -1,13 +1,16 @@
 package usage
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
-// disk is a block device of the host that is no partition.
+// disk is a block device of the host.
 type disk struct {
 	name         string
 	major, minor uint32
@@ -18,28 +21,36 @@ func (d disk) dev() string {
 	return strconv.FormatUint(uint64(d.major), 10) + ":" + strconv.FormatUint(uint64(d.minor), 10)
 }
 
-// disks lists the host's. Asking the map for each costs less than walking the
-// map, which holds every container's.
+// disks lists the host's, and their partitions, which no request is counted
+// for. Asking the map for each costs less than walking the map, which holds
+// every container's, and /proc/diskstats is one file where /sys/block has one
+// for each.
 func disks() []disk {
-	entries, err := os.ReadDir("/sys/block")
+	f, err := kfile.OpenFile("/proc/diskstats", os.O_RDONLY)
 	if err != nil {
 		return nil
 	}
-	var all []disk
-	for _, e := range entries {
-		d := disk{name: e.Name()}
-		b, err := os.ReadFile(filepath.Join("/sys/block", d.name, "dev"))
-		if err != nil {
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil
+	}
+	return parseDisks(string(b))
+}
+
+// parseDisks reads proc_diskstats(5): MAJOR MINOR NAME and figures. Sysfs has
+// "!" for a slash in a name.
+func parseDisks(s string) (all []disk) {
+	for line := range strings.Lines(s) {
+		f := strings.Fields(line)
+		if len(f) < 3 {
 			continue
 		}
-		major, minor, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
-		x, err1 := strconv.ParseUint(major, 10, 32)
-		y, err2 := strconv.ParseUint(minor, 10, 32)
-		if err1 != nil || err2 != nil {
-			continue
+		major, err1 := strconv.ParseUint(f[0], 10, 32)
+		minor, err2 := strconv.ParseUint(f[1], 10, 32)
+		if err1 == nil && err2 == nil {
+			all = append(all, disk{name: strings.ReplaceAll(f[2], "/", "!"), major: uint32(major), minor: uint32(minor)})
 		}
-		d.major, d.minor = uint32(x), uint32(y)
-		all = append(all, d)
 	}
 	return all
 }

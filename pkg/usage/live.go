@@ -1,11 +1,12 @@
 package usage
 
 import (
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Running is what a container that runs has used so far.
@@ -57,7 +58,7 @@ func (r *Running) read(c Cgroup) {
 
 // readNumber reads a file of one number.
 func readNumber(name string) (uint64, bool) {
-	b, err := os.ReadFile(name)
+	b, err := kfile.Read(name)
 	if err != nil {
 		return 0, false
 	}

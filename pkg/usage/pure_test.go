@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,7 +105,7 @@ func TestFiguresSayHowTheyWereHad(t *testing.T) {
 		"v2's does not": {f: figures{entry: entry{Flags: hasCPUv2 | hasBaseV2,
 			CPU: [2]cpuTimes{{90, 1, 0}}, Nested: [2]cpuTimes{{7, 0, 0}}, Base: [2]cpuTimes{{9, 1, 0}}}}, cpu: Exact, own: 88, raw: 97},
 		"files of a cgroup that is there, and in use": {f: figures{files: cgroupSample{CPU: files}, alive: true, left: 2}, cpu: LastSample, own: 500, raw: 500},
-		"and empty":        {f: figures{files: cgroupSample{CPU: files}, alive: true}, cpu: Exact, own: 500, raw: 500},
+		"and empty":        {f: figures{files: cgroupSample{CPU: files, Empty: true}, alive: true}, cpu: Exact, own: 500, raw: 500},
 		"nothing":          {cpu: Absent, none: true},
 		"a base too large": {f: figures{entry: entry{Flags: hasCPUv2 | hasBaseV2, CPU: [2]cpuTimes{{5, 1, 0}}, Base: [2]cpuTimes{{9, 1, 0}}}}, cpu: Exact, own: 0, raw: 5},
 	} {
@@ -135,5 +137,23 @@ func TestUnstackCountsARequestOnce(t *testing.T) {
 	}
 	if have := unstack(nil, nil); have != nil {
 		t.Errorf("nothing: have %v", have)
+	}
+}
+
+func TestParseDisks(t *testing.T) {
+	t.Parallel()
+	have := parseDisks(" 254       0 vda 98 0 4180 11 0 0 0\n 104       1 cciss/c0d0 1 2 3\n\nbad line\n x 0 sda 1\n")
+	want := []disk{{name: "vda", major: 254}, {name: "cciss!c0d0", major: 104, minor: 1}}
+	if d := cmp.Diff(want, have, cmp.AllowUnexported(disk{})); d != "" {
+		t.Error(d)
+	}
+	real, err := os.ReadDir("/sys/block")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range real {
+		if !slices.ContainsFunc(disks(), func(d disk) bool { return d.name == e.Name() }) {
+			t.Errorf("%s is a disk, and not listed", e.Name())
+		}
 	}
 }

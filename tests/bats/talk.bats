@@ -2,7 +2,7 @@
 # The talk's attacker: a service is exploited, the kernel tried, the hold hidden. And its claims: limits that do not hold alone,
 # what a neighbour can learn, the ways out that were found over the years, as far as they can be tried without harm.
 
-# shellcheck disable=SC2086,SC2016 # $SANDBOX holds no blanks; what stands in single quotes is for the container
+# shellcheck disable=SC2046,SC2086,SC2016 # $SANDBOX holds no blanks, bulkhead args are words; what stands in single quotes is for the container
 load helpers
 load harden
 
@@ -230,19 +230,70 @@ leaked_fd() {
 	each_runtime leaked_fd
 }
 
-overwrite() {
+# What a container does to every program of the host's that shows itself in its PID namespace: keeps it open, and writes to it once
+# it has ended.
+OVERWRITER='while :; do for p in /proc/[0-9]*; do
+	case $(readlink $p/exe) in "" | /bin/busybox) continue ;; esac
+	(exec 3<$p/exe; i=0; while [ $i -lt 200 ]; do (echo OWNED >/proc/self/fd/3) 2>/dev/null && echo WROTE && break; i=$((i+1)); done)
+done; done'
+
+# copied: the runtime is a copy, which may be spoilt; the host's own programs are read-only from now on in this mount namespace.
+copied() {
+	local real copy=$SANDBOX/copies/$RUNTIME
 	real=$(readlink -f "$(command -v "$RUNTIME")")
-	before=$(sha256sum <"$real")
-	id=$(start overwriter --network none --cap-add all -- sh -c 'while :; do for p in /proc/[0-9]*; do case $p in /proc/1|/proc/$$) ;; *) (echo "#!/bin/sh" >$p/exe) 2>/dev/null && echo WROTE ${p}; esac; done; done')
-	for ((i = 0; i < 4; i++)); do podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
-	lacks "$(podman logs overwriter 2>/dev/null | grep -v busybox)" "WROTE /proc/self"
+	mkdir -p $SANDBOX/copies
+	cp "$real" "$copy"
+	if [ -L "$SANDBOX/runtimes/$RUNTIME" ]; then
+		ln -sfn "$copy" "$SANDBOX/runtimes/$RUNTIME"
+	else
+		sed -i "s|$real|$copy|; s|/usr/bin/$RUNTIME|$copy|" "$SANDBOX/runtimes/$RUNTIME"
+		grep -q "$copy" "$SANDBOX/runtimes/$RUNTIME"
+	fi
+}
+
+overwrite() {
+	copied
+	before=$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")
+	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
+	for ((i = 0; i < 5; i++)); do
+		podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true
+		podman exec overwriter true
+	done
+	lacks "$(podman logs overwriter 2>&1)" WROTE
 	podman rm -f -t 0 "$id"
-	[ "$(sha256sum <"$real")" = "$before" ]
+	id=$(wrapped run -d --name overwriter --network none --cap-add all "${UNCONFINED[@]}" "$IMAGE" sh -c "$OVERWRITER")
+	for ((i = 0; i < 5; i++)); do wrapped exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
+	lacks "$(wrapped logs overwriter 2>&1)" WROTE
+	wrapped rm -f -t 0 "$id"
+	[ "$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")" = "$before" ]
+}
+
+# visited PID: a program of the host's that does not guard itself comes into a container's PID namespace: a copy of nsenter, for whatever
+# shows itself there is lost.
+visited() {
+	$SANDBOX/copies/nsenter -t "$1" -p -- $SANDBOX/copies/nsenter --version >/dev/null 2>&1 || true
+	grep -qx OWNED $SANDBOX/copies/nsenter
 }
 
 @test "the runtime's own program is not overwritten through /proc (CVE-2019-5736)" {
 	requires root podman
+	mount --bind /usr /usr
+	mount -o remount,ro,bind /usr
 	each_runtime overwrite
+	# Control: what comes into a container that has been given everything, and does not guard itself, is overwritten on the host.
+	RUNTIME=runc
+	cp "$(command -v nsenter)" $SANDBOX/copies/nsenter
+	id=$(bare run -d --name overwriter --network none --cap-add all "${UNCONFINED[@]}" "$IMAGE" sh -c "$OVERWRITER")
+	eventually visited "$(bare inspect -f '{{.State.Pid}}' overwriter)"
+	bare rm -f -t 0 "$id"
+	# The same gifts under bulkhead: the container may not even look at a program that has more rights than it.
+	cp "$(command -v nsenter)" $SANDBOX/copies/nsenter
+	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
+	pid=$(podman inspect -f '{{.State.Pid}}' overwriter)
+	for ((i = 0; i < 50; i++)); do
+		if visited "$pid"; then fail "the host's program was overwritten"; fi
+	done
+	podman rm -f -t 0 "$id"
 }
 
 @test "rlimits do not hold alone: counted by user, so one container uses up another's; the pids ceiling does" {
@@ -268,3 +319,41 @@ overwrite() {
 # A sibling under the same user cannot fork, though its own container runs one process.
 exhausted() { ! bare run --rm --network none --user 54321 --ulimit nofile=1024:20000 --ulimit nproc=20:20 "$IMAGE" sh -c 'echo a | cat | cat && echo works' | grep -q works; }
 full() { [ "$(podman top hog pid | wc -l)" -ge 18 ] || podman exec hog true 2>&1 | grep -qiE 'resource|cannot|fork|pids'; }
+
+acls() {
+	local tenant=/srv/tenants/blue file=/srv/tenants/blue/secret name
+	mkdir -p $tenant && echo SECRET >$file && chmod 644 $file
+	setfacl -m u:5001:--- $file
+	# The list alone: who is on it is refused, and that is all.
+	run bare run --rm --network none --user 5001 -v $tenant:/b "$IMAGE" cat /b/secret
+	lacks "$output" SECRET
+	for user in 5002 0; do # another user, and root, who needs no permission
+		run bare run --rm --network none --user $user -v $tenant:/b "$IMAGE" cat /b/secret
+		contains "$output" SECRET
+	done
+	ln -sfn $tenant $SANDBOX/innocent
+	mkdir -p /srv/other && mountpoint -q /srv/other || mount --bind $tenant /srv/other
+	# Here the tree is blue's by policy: red does not get it, whoever it runs as and by whatever name; blue does.
+	for name in $tenant $SANDBOX/innocent /srv /srv/other $file; do
+		for user in 5002 0; do
+			run podman run --rm --network none $(bulkhead args red) --user $user -v "$name:/b" "$IMAGE" sh -c 'cat /b /b/secret /b/*/blue/secret; echo started'
+			lacks "$output" SECRET started
+		done
+	done
+	run podman run --rm --network none $(bulkhead args blue) -v $tenant:/b "$IMAGE" cat /b/secret
+	contains "$output" SECRET
+	umount /srv/other
+}
+
+@test "a blacklist does not hold alone: there is always another name; here a tree is its tenant's, by every name" {
+	requires root podman command:setfacl
+	mount -t tmpfs tmpfs /srv
+	policy <<-END
+		[level]
+		use = "off"
+		relabel = ["/srv/tenants/{tenant}"]
+	END
+	each_runtime acls
+	umount /srv
+	policy </dev/null
+}

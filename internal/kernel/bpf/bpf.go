@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // ErrNotExist is what a lookup or a delete of an absent key returns.
@@ -292,7 +294,7 @@ func Attached(target int, attachType, flags uint32) ([]uint32, error) {
 }
 
 var possible = sync.OnceValues(func() (int, error) {
-	b, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	b, err := file.Read("/sys/devices/system/cpu/possible")
 	if err != nil {
 		return 0, fmt.Errorf("count possible CPUs: %w", err)
 	}

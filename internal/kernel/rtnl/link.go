@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +16,11 @@ type Link struct {
 	Kind   string // "veth", "bridge", …; "" for hardware
 	Master int    // ifindex of its bridge, or 0
 	Peer   int    // IFLA_LINK: the ifindex of a veth's other end, in the peer's namespace
-	MAC    [6]byte
-	Flags  uint32 // IFF_…
-	MTU    uint32
+	// PeerNetns is IFLA_LINK_NETNSID: the id that this namespace has for the peer's; -1 where it is the same, or unknown.
+	PeerNetns int
+	MAC       [6]byte
+	Flags     uint32 // IFF_…
+	MTU       uint32
 }
 
 // Up says whether the interface is set up.
@@ -77,6 +80,7 @@ func parseLink(b []byte) (l Link) {
 	if len(b) < unix.SizeofIfInfomsg {
 		return l
 	}
+	l.PeerNetns = -1
 	l.Index, l.Flags = int(int32(ne.Uint32(b[4:]))), ne.Uint32(b[8:])
 	Attrs(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
 		switch {
@@ -86,6 +90,8 @@ func parseLink(b []byte) (l Link) {
 			l.Master = int(ne.Uint32(v))
 		case typ == unix.IFLA_LINK && len(v) == 4:
 			l.Peer = int(ne.Uint32(v))
+		case typ == unix.IFLA_LINK_NETNSID && len(v) == 4:
+			l.PeerNetns = int(int32(ne.Uint32(v)))
 		case typ == unix.IFLA_MTU && len(v) == 4:
 			l.MTU = ne.Uint32(v)
 		case typ == unix.IFLA_ADDRESS && len(v) == 6:
@@ -99,6 +105,31 @@ func parseLink(b []byte) (l Link) {
 		}
 	})
 	return l
+}
+
+// NetnsID is the id that this namespace has for another, given by its path; -1 for none: ip netns list-id.
+func (c *Conn) NetnsID(path string) (id int, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return -1, fmt.Errorf("open network namespace: %w", err)
+	}
+	defer f.Close()
+	const fdAttr, idAttr = 3, 1 // NETNSA_FD, NETNSA_NSID
+	id = -1
+	err = c.Do(New(unix.RTM_GETNSID, 0).Body([]byte{unix.AF_UNSPEC, 0, 0, 0}).Uint32(fdAttr, uint32(f.Fd())), func(typ uint16, b []byte) error {
+		if typ == unix.RTM_NEWNSID && len(b) >= 4 {
+			Attrs(b[4:], func(typ uint16, v []byte) {
+				if typ == idAttr && len(v) == 4 {
+					id = int(int32(ne.Uint32(v)))
+				}
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return -1, fmt.Errorf("find id of network namespace %s: %w", path, err)
+	}
+	return id, nil
 }
 
 // SetMAC sets an interface's address: ip link set dev NAME address MAC. A bridge whose address was set keeps it

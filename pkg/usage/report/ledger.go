@@ -75,7 +75,7 @@ func ofRollups(l *usage.Ledger, q Query, days []time.Time, track func(int64)) (*
 		}
 		return nil
 	}
-	if err := parallel(days, one); err != nil {
+	if err := parallel(runtime.GOMAXPROCS(0), days, one); err != nil {
 		return nil, err
 	}
 	if q.Expired {
@@ -84,22 +84,39 @@ func ofRollups(l *usage.Ledger, q Query, days []time.Time, track func(int64)) (*
 	return g.report(faults), nil
 }
 
-// rollups are the roll-ups of days, made side by side.
+// reads is how many roll-ups are asked of the disk at a time: a month of them that is not in memory costs a few of its
+// waits, not sixty.
+const reads = 16
+
+// rollups are the roll-ups of days: those that are kept, and the others made side by side.
 func rollups(l *usage.Ledger, days []time.Time, track func(int64)) (map[time.Time]*rollup, error) {
 	all := map[time.Time]*rollup{}
 	var mu sync.Mutex
-	err := parallel(days, func(day time.Time) error {
-		r, err := rollupOf(l, day, track)
-		if err == nil {
-			mu.Lock()
-			all[day] = r
-			mu.Unlock()
+	have := func(day time.Time, r *rollup) {
+		mu.Lock()
+		all[day] = r
+		mu.Unlock()
+	}
+	if err := parallel(reads, days, func(day time.Time) error {
+		if r, ok := current(l, day); ok {
+			track(r.covered)
+			have(day, r)
 		}
-		return err
-	})
-	if err != nil {
+		return nil
+	}); err != nil {
 		return nil, err
 	}
+	missing := slices.DeleteFunc(slices.Clone(days), func(day time.Time) bool { return all[day] != nil })
+	if err := parallel(runtime.GOMAXPROCS(0), missing, func(day time.Time) error {
+		r, err := rollupOf(l, day, track)
+		if err == nil {
+			have(day, r)
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	var err error
 	// A roll-up leaves out lives of the day before; if that day's was made at
 	// the same time, it could not.
 	for _, day := range days {
@@ -163,13 +180,13 @@ func (g *groups) lines(l *usage.Ledger, day time.Time, faults *usage.Faults, mu 
 	return err
 }
 
-// parallel calls f for each day on as many CPUs as there are.
-func parallel(days []time.Time, f func(time.Time) error) error {
+// parallel calls f for each day, n at a time.
+func parallel(n int, days []time.Time, f func(time.Time) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
 	next := make(chan time.Time)
-	for range min(runtime.GOMAXPROCS(0), len(days)) {
+	for range min(n, len(days)) {
 		wg.Go(func() {
 			for day := range next {
 				if err := f(day); err != nil {

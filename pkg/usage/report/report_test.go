@@ -161,12 +161,28 @@ func TestRollupThatDoesNotFitIsMadeAgain(t *testing.T) {
 			}
 		}
 	}
-	// Another file under the same name: as after a restore from elsewhere.
+	// A copy of the file: as after a restore. It is known by its end, and then by what stat says.
 	l := write(t, month()...)
-	of3(t, l, Query{By: []Dimension{Tenant}})
-	other := write(t, receipt(100, "green", "", noon), receipt(101, "green", "", noon), receipt(102, "green", "", noon))
-	b, err := os.ReadFile(other.Path(noon))
+	want := of3(t, l, Query{By: []Dimension{Tenant}})
+	b, err := os.ReadFile(l.Path(noon))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(l.Path(noon)+".new", b, 0o600), os.Rename(l.Path(noon)+".new", l.Path(noon))); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := current(l, noon); ok {
+		t.Error("a copy: known by stat, though its inode is another")
+	}
+	if d := cmp.Diff(want, of3(t, l, Query{By: []Dimension{Tenant}})); d != "" {
+		t.Errorf("a copy:\n%s", d)
+	}
+	if _, ok := current(l, noon); !ok {
+		t.Error("a copy: not known by stat after it was reported on")
+	}
+	// Another file under the same name: as after a restore from elsewhere.
+	other := write(t, receipt(100, "green", "", noon), receipt(101, "green", "", noon), receipt(102, "green", "", noon))
+	if b, err = os.ReadFile(other.Path(noon)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(l.Path(noon), b, 0o600); err != nil {

@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -24,11 +24,22 @@ import (
 // extended as the file grows. It can be removed at any time: the ledger is the
 // truth, and a roll-up counts only while it fits its file.
 type rollup struct {
-	covered int64  // bytes of the file that are added up: whole lines
-	tail    uint32 // CRC-32C of the last of these, to know the file again
+	covered int64    // bytes of the file that are added up: whole lines
+	tail    uint32   // CRC-32C of the last of these, to know the file again
+	seen    identity // of the file when it had just these: while it holds, the file need not be read to be known
 	faults  usage.Faults
 	rows    map[rollupKey]*Totals
 	made    bool // or extended, just now
+}
+
+// identity is what tells that a file has not changed without reading it.
+type identity struct{ inode, changed uint64 } // changed: ns
+
+func identityOf(st fs.FileInfo) (id identity) {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		id = identity{s.Ino, uint64(st.ModTime().UnixNano())}
+	}
+	return id
 }
 
 type rollupKey struct{ day, tenant, image string }
@@ -38,8 +49,6 @@ const (
 	livesMagic  = "bulkhead lives 1\n"
 	tailBytes   = 4096
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func rollupPath(l *usage.Ledger, day time.Time, ext string) string {
 	return filepath.Join(l.Dir, usage.RollupDir, day.UTC().Format(time.DateOnly)+ext)
@@ -52,13 +61,27 @@ func tailOf(f io.ReaderAt, n int64) (uint32, bool) {
 	if _, err := f.ReadAt(b, n-int64(len(b))); err != nil {
 		return 0, false
 	}
-	return crc32.Checksum(b, castagnoli), true
+	return usage.Checksum(b), true
+}
+
+// current is the roll-up that is kept of a day's file, where it has all of the file.
+func current(l *usage.Ledger, day time.Time) (r *rollup, ok bool) {
+	st, err := os.Stat(l.Path(day))
+	if err != nil {
+		return nil, false
+	}
+	r, ok = loadRollup(rollupPath(l, day, ".rollup"))
+	return r, ok && r.covered == st.Size() && r.seen == identityOf(st)
 }
 
 // rollupOf is the roll-up of a day's file, brought up to date and, if the
 // ledger can be written, kept for the next time. progress is told the bytes
 // read.
 func rollupOf(l *usage.Ledger, day time.Time, progress func(int64)) (*rollup, error) {
+	if r, ok := current(l, day); ok {
+		progress(r.covered)
+		return r, nil
+	}
 	f, err := os.Open(l.Path(day))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &rollup{}, nil // expired since it was listed
@@ -76,8 +99,10 @@ func rollupOf(l *usage.Ledger, day time.Time, progress func(int64)) (*rollup, er
 		tail, fits := tailOf(f, r.covered)
 		ok = fits && tail == r.tail
 	}
-	if ok && r.covered == st.Size() {
-		progress(st.Size())
+	if ok && r.covered == st.Size() { // a copy of the file that it was made of
+		progress(r.covered)
+		r.seen = identityOf(st)
+		r.write(l, day)
 		return r, nil
 	}
 	var lives []uint64
@@ -94,6 +119,9 @@ func rollupOf(l *usage.Ledger, day time.Time, progress func(int64)) (*rollup, er
 		return nil, err
 	}
 	if r.covered != before {
+		if r.seen = (identity{}); r.covered == st.Size() { // st is from before it was read
+			r.seen = identityOf(st)
+		}
 		r.store(l, day, f, lives)
 		r.made = true
 	}
@@ -277,6 +305,10 @@ func (r *rollup) store(l *usage.Ledger, day time.Time, f *os.File, lives []uint6
 	if renameio.WriteFile(rollupPath(l, day, ".lives"), sealed(b), 0o600) != nil {
 		return
 	}
+	r.write(l, day)
+}
+
+func (r *rollup) write(l *usage.Ledger, day time.Time) {
 	renameio.WriteFile(rollupPath(l, day, ".rollup"), r.encode(), 0o600)
 }
 
@@ -295,11 +327,13 @@ func (r *rollup) encode() []byte {
 			b = binary.AppendUvarint(b, *w)
 		}
 	}
+	b = binary.AppendUvarint(b, r.seen.inode)
+	b = binary.AppendUvarint(b, r.seen.changed)
 	return sealed(b)
 }
 
 func sealed(b []byte) []byte {
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, usage.Checksum(b))
 }
 
 // unsealed is a file's content, if it is whole and of this version.
@@ -309,7 +343,7 @@ func unsealed(name, magic string) ([]byte, bool) {
 		return nil, false
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	return body[len(magic):], crc32.Checksum(body, castagnoli) == sum
+	return body[len(magic):], usage.Checksum(body) == sum
 }
 
 func loadLives(name string, covered int64) ([]uint64, bool) {
@@ -357,6 +391,7 @@ func decodeRollup(b []byte) (*rollup, bool) {
 		}
 		r.rows[last] = t
 	}
+	r.seen = identity{d.number(), d.number()}
 	return r, !d.bad && len(d.b) == 0
 }
 

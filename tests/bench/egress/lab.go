@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -27,6 +29,7 @@ type lab struct {
 	host        netns.NsHandle
 	inode       uint64
 	n           int
+	world       *ctr // behind the uplink
 }
 
 // ctr is a container: a namespace with eth0 on the bridge or routed, and the result that a main plugin would give.
@@ -74,7 +77,47 @@ func newLab() (*lab, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return nil, err
 	}
+	if err := l.uplink(); err != nil {
+		return nil, fmt.Errorf("make uplink: %w", err)
+	}
 	return l, ibpf.SetupPort(ibpf.SetupContext{Bpffs: dir + "/bpf", Run: dir + "/run", Netns: l.inode, Log: journal.To(os.Stderr)})
+}
+
+// uplink makes the world: a namespace that the default route leads to.
+func (l *lab) uplink() (err error) {
+	l.world = &ctr{id: "world", addr: netip.MustParseAddr("192.0.2.2")}
+	if l.world.ns, err = netns.New(); err != nil {
+		return err
+	}
+	if err := netns.Set(l.host); err != nil {
+		return err
+	}
+	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0"}, PeerName: "up1", PeerNamespace: netlink.NsFd(int(l.world.ns))}
+	if err := netlink.LinkAdd(v); err != nil {
+		return err
+	}
+	up := func(name, addr, dst, gw string) error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(addr)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link)); err != nil {
+			return err
+		}
+		_, to, err := net.ParseCIDR(dst)
+		if err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Gw: net.ParseIP(gw)})
+	}
+	if err := up("up0", "192.0.2.1/24", "0.0.0.0/0", "192.0.2.2"); err != nil {
+		return err
+	}
+	return l.world.do(l, func() error { return up("up1", "192.0.2.2/24", "10.0.0.0/8", "192.0.2.1") })
 }
 
 func (l *lab) close() {

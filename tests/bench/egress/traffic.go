@@ -143,10 +143,14 @@ func (l *lab) packets() error {
 		return err
 	}
 	defer stop.Close()
-	for _, routed := range []bool{false, true} {
-		a, b, err := l.pair(true, routed)
+	for _, way := range []string{"bridged", "routed", "outside"} {
+		a, b, err := l.pair(true, way == "routed")
 		if err != nil {
 			return err
+		}
+		kept := b
+		if way == "outside" {
+			b = l.world
 		}
 		if err := l.exchange(a, b, 200); err != nil { // neighbours, flows
 			return err
@@ -164,9 +168,9 @@ func (l *lab) packets() error {
 		}
 		for i, name := range []string{"from_container", "to_container"} {
 			n := after[i].n - before[i].n
-			fmt.Printf("%-15s %-8s %d ns a packet over %d\n", name, how(routed)+":", int64(after[i].d-before[i].d)/max(int64(n), 1), n)
+			fmt.Printf("%-15s %-8s %d ns a packet over %d\n", name, way+":", int64(after[i].d-before[i].d)/max(int64(n), 1), n)
 		}
-		if err := l.endPair(true, a, b); err != nil {
+		if err := l.endPair(true, a, kept); err != nil {
 			return err
 		}
 	}

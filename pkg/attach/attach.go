@@ -1,0 +1,241 @@
+// Package attach puts netlimit's and egressdeny's claims on a container's interfaces where no CNI plugin did: at the start of a
+// container under netavark (createruntime-net), and on what is connected to a live one later, of which no hook is told
+// (bulkhead heal).
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
+	"github.com/bulkhead-containers/bulkhead/pkg/egress"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
+	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
+)
+
+// Container is one container with its network namespace.
+type Container struct {
+	Policy  *policy.Policy
+	Config  string // the policy file, for setup
+	Records *tenant.Records
+	Record  tenant.Record
+	Ports   *port.Ports
+	Dirs    port.Dirs
+	Netns   string // path
+	Inode   uint64 // of the namespace
+	Log     *journal.Logger
+	// Undo remembers a step to take if a later one fails.
+	Undo func(func() error)
+}
+
+// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
+// container whose network this one has joined, have one. It gives the names of those that it claimed.
+func (k *Container) Claim() (claimed []string, err error) {
+	names, err := interfaces(k.Netns)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		did, err := k.one(name)
+		if err != nil {
+			return claimed, fmt.Errorf("interface %q: %w", name, err)
+		}
+		if did {
+			claimed = append(claimed, name)
+		}
+	}
+	return claimed, nil
+}
+
+// one claims an interface for both owners.
+func (k *Container) one(name string) (claimed bool, err error) {
+	i, err := port.Find(port.Result{}, k.Netns, name)
+	if errors.Is(err, port.ErrNoHostSide) {
+		return false, k.Policy.Settle(k.Policy.For(k.Record.Identity.Tenant).Mode("network"),
+			policy.Decision{Verdict: policy.Refuse, Section: "network", Object: name, Reason: err.Error(), Hint: policy.HintOf(err)}, k.Log)
+	}
+	if err != nil {
+		return false, err
+	}
+	if taken, err := k.taken(i.Index); err != nil || taken {
+		return false, err
+	}
+	l3, gateways, err := hostSide(i.L3)
+	if err != nil {
+		return false, err
+	}
+	i.Gateways = gateways
+	key := port.Key{Network: l3, ContainerID: k.Record.ContainerID, IfName: name}
+	if err := k.remember(key, i); err != nil { // first: poststop takes away what the record names
+		return false, err
+	}
+	handOver := shape.HandOver(k.Policy, k.Log)
+	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
+	if err := k.limit(key, i); err != nil {
+		return false, err
+	}
+	return true, k.guard(key, i)
+}
+
+// taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
+// joined. A port of a container that had the same ifindex before is no such thing.
+func (k *Container) taken(ifindex uint32) (bool, error) {
+	for _, n := range k.Record.NetIfs {
+		if n.HostIfindex != int(ifindex) {
+			continue
+		}
+		e, err := k.Ports.Lookup(port.Key{Network: n.Network, ContainerID: k.Record.ContainerID, IfName: n.Name})
+		if err == nil && e.Ifindex == ifindex {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, port.ErrNoEntry) {
+			return false, err
+		}
+	}
+	es, err := k.Ports.List()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range es {
+		if e.Ifindex != ifindex {
+			continue
+		}
+		owner, ok, err := k.Records.Get(e.ContainerID)
+		if err != nil {
+			return false, err
+		}
+		if ok && owner.Netns == k.Inode {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (k *Container) remember(key port.Key, i port.Interface) error {
+	mine := tenant.NetIf{Name: key.IfName, HostIfindex: int(i.Index), HostName: i.Name, Network: key.Network}
+	_, err := k.Records.Update(k.Record.ContainerID, func(r *tenant.Record) error {
+		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
+		r.Netns = k.Inode
+		if r.Started.IsZero() {
+			r.Started = time.Now().UTC()
+		}
+		return nil
+	})
+	return err
+}
+
+// limit is netlimit's claim: policy's limits, for nothing else says any here.
+func (k *Container) limit(key port.Key, i port.Interface) error {
+	c := port.Claim{Owner: port.OwnerLimit, Flags: port.Count, Tenant: k.Record.Compartment, Interface: i}
+	w := shape.Want{Key: key, Veth: i.Index}
+	if k.Record.Identity.Exempt {
+		c.Flags |= port.Infra
+	} else {
+		e, sum := k.Policy.For(k.Record.Identity.Tenant), k.Record.Compartment
+		if k.Record.Identity.Tenant == "" {
+			sum = 0
+		}
+		w = shape.Ask{}.Bound(key, i.Index, e, sum)
+		shape.Audit(k.Policy, e, &w, k.Log)
+	}
+	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
+}
+
+// guard is egressdeny's claim. Ports that the engine publishes are its own affair here: no result names them.
+func (k *Container) guard(key port.Key, i port.Interface) error {
+	if k.Policy.Absent || k.Record.Identity.Exempt {
+		return nil
+	}
+	e := k.Policy.For(k.Record.Identity.Tenant)
+	generation, err := k.Ports.Generation()
+	if err != nil {
+		return err
+	}
+	names, err := egress.LoadNames(k.Policy.State.Run, &e.Egress)
+	if err != nil {
+		return fmt.Errorf("read names: %w", err)
+	}
+	c := port.Claim{Owner: port.OwnerDeny, Flags: port.Count | port.Guard, Tenant: k.Record.Compartment, Interface: i}
+	c.Generation = generation
+	if c.Policy, err = egress.Put(k.Ports, &e.Egress, names); err != nil {
+		return err
+	}
+	if c.Log, err = egress.LogRate(e.Egress.Log); err != nil {
+		return err
+	}
+	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
+	if e.Mode("egress") == policy.Audit {
+		c.Flags |= port.Audit
+	}
+	k.Undo(func() error {
+		_, err := k.Ports.Remove(key, port.OwnerDeny)
+		if errors.Is(err, port.ErrNoEntry) {
+			return nil
+		}
+		return err
+	})
+	return k.Ports.Apply(key, c)
+}
+
+// interfaces are the names of the links inside a network namespace, but lo. The thread that looks ends with it.
+func interfaces(netns string) (names []string, err error) {
+	f, err := os.Open(netns)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	defer f.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- func() error {
+			if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter network namespace %s: %w", netns, err)
+			}
+			c, err := rtnl.Dial()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			links, err := c.Links()
+			for _, l := range links {
+				if l.Flags&unix.IFF_LOOPBACK == 0 && l.Up() {
+					names = append(names, l.Name)
+				}
+			}
+			return err
+		}()
+	}()
+	return names, <-done
+}
+
+// hostSide is the name of the bridge, or of the routed veth, and its addresses: the engine makes them the container's
+// gateways.
+func hostSide(ifindex uint32) (name string, addrs []netip.Addr, err error) {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return "", nil, err
+	}
+	defer c.Close()
+	l, err := c.LinkByIndex(int(ifindex))
+	if err != nil {
+		return "", nil, err
+	}
+	addrs, err = c.Addrs(int(ifindex))
+	return l.Name, addrs, err
+}
+
+// None says whether a network namespace has no interface but lo.
+func None(netns string) (bool, error) {
+	names, err := interfaces(netns)
+	return len(names) == 0, err
+}
