@@ -14,6 +14,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage/report"
 )
@@ -161,10 +162,12 @@ func live(p *policy.Policy, d usage.Dirs, q report.Query) (*report.Report, error
 	return r, nil
 }
 
-// portNets reads the counters of the host's ports; where there are none, the
-// network's figures stay absent.
+// portNets reads what the host's interfaces have counted so far, downloads as
+// delivered, as a receipt has them; where there are none, the network's figures
+// stay absent.
 func portNets(p *policy.Policy) func(id string) []usage.Net {
-	ports, err := port.Open(port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run})
+	dirs := port.DirsOf(p.State)
+	ports, err := port.Open(dirs)
 	if err != nil {
 		return nil
 	}
@@ -173,20 +176,22 @@ func portNets(p *policy.Policy) func(id string) []usage.Net {
 	if err != nil {
 		return nil
 	}
+	shaper, err := shape.Open(dirs)
+	if err != nil {
+		shaper = nil // nothing is limited
+	} else {
+		defer shaper.Close()
+	}
 	all := map[string][]usage.Net{}
 	for i := range entries {
 		k := entries[i].Key
-		c, err := ports.Read(k)
+		f, err := shape.Read(ports, shaper, k)
 		if err != nil {
 			continue
 		}
-		in, out, dropped := c.In.TenantBytes, c.Out.TenantBytes, c.Dropped()
-		all[k.ContainerID] = append(all[k.ContainerID], usage.Net{
-			Network: k.Network, IfName: k.IfName, Layer: 2,
-			InBytes: c.In.Bytes, InPackets: c.In.Packets, InTenantBytes: &in,
-			OutBytes: c.Out.Bytes, OutPackets: c.Out.Packets, OutTenantBytes: &out,
-			DroppedPolicy: &dropped,
-		})
+		n := shape.Figures(f)
+		n.Network, n.IfName = k.Network, k.IfName
+		all[k.ContainerID] = append(all[k.ContainerID], n)
 	}
 	return func(id string) []usage.Net { return all[id] }
 }

@@ -82,6 +82,28 @@ moves_bytes() {
 	each_runtime moves_bytes
 }
 
+@test "--live counts downloads as delivered, as the receipt does" {
+	requires root netns podman podmancni bpf ifb
+	cat >>"$POLICY" <<<$'[network]\ningress = "2Mbit"'
+	local ip live i load
+	start blue-shaped >/dev/null
+	ip=$(ip_of blue-shaped)
+	load=$(printf '%01000d' 0)
+	for i in $(seq 1500); do printf %s "$load" >"/dev/udp/$ip/9"; done 2>/dev/null || true
+	eventually quiet_now blue-shaped
+	live=$(live_in blue-shaped)
+	podman rm -f -t 0 blue-shaped >/dev/null
+	[ "$(last blue-shaped '.net[0] | .dropped_shaper > 0 and .in_bytes < 1500 * 1042')" = true ] || fail "nothing was dropped: $(last blue-shaped .net)"
+	[ "$(last blue-shaped '.net[0].in_bytes')" = "$live" ] || fail "live $live, then $(last blue-shaped .net)"
+}
+live_in() { bulkhead usage --live --by container --format json | jq --arg n "$1" '.rows[] | select(.name == $n) | .in_bytes'; }
+quiet_now() { # what the shaper queued has gone
+	local before
+	before=$(live_in "$1")
+	sleep 0.3
+	[ "$before" -gt 0 ] && [ "$before" = "$(live_in "$1")" ]
+}
+
 # A network without an interface to count at: by sockets, where the container is below the cgroup that these programs hang on.
 no_interface() { # NETWORK BYTES-JQ
 	local name=own-$1 BUNDLE_JQ="(.linux.namespaces[] | select(.type == \"network\")).path = \"/run/netns/own\"" VIA=runc
