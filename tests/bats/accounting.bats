@@ -104,6 +104,29 @@ quiet_now() { # what the shaper queued has gone
 	[ "$before" -gt 0 ] && [ "$before" = "$(live_in "$1")" ]
 }
 
+# Without eBPF: the cgroup's parent has the figures when the runtime has removed the cgroup. Nothing else reads them in time
+# where no CNI runs.
+without_programs() { # WANTED-HOW
+	local name # CNI tells names, and there is none
+	name=$(podman run -d --network none "$IMAGE" sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done') || return
+	podman wait "$name" >/dev/null
+	podman rm -f -t 0 "$name" >/dev/null
+	[ "$(last "$name" '[.how.cpu, .how.memory] | unique | join(" ")')" = "$1" ] || fail "want $1: $(last "$name" .)" || return
+	[ -z "$(find /sys/fs/cgroup -name 'account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'account-*')" || return
+	[ "$1" = absent ] || [ "$(last "$name" '.cpu_raw_ns > 2000000 and .memory_peak_bytes > 100000 and .how.io == "absent"')" = true ] || fail "$(last "$name" .)"
+}
+@test "without eBPF the accounting parent has the figures; without it nobody has" {
+	requires root netns podman bpf cgroupv1
+	mv "$SANDBOX/bin/bulkhead" "$SANDBOX/bin/bulkhead.away" # nothing loads the programs again
+	find /run/bulkhead/bpf/account -type f -delete && rmdir /run/bulkhead/bpf/account
+	each_runtime without_programs exact
+	mkdir "$SANDBOX/away" && mv "$SANDBOX"/share/bulkhead/hooks.d/*harden* "$SANDBOX/away/" # the control
+	each_runtime without_programs absent
+	mv "$SANDBOX"/away/* "$SANDBOX/share/bulkhead/hooks.d/"
+	mv "$SANDBOX/bin/bulkhead.away" "$SANDBOX/bin/bulkhead"
+	bulkhead setup --quiet
+}
+
 # A network without an interface to count at: by sockets, where the container is below the cgroup that these programs hang on.
 no_interface() { # NETWORK BYTES-JQ
 	local name=own-$1 BUNDLE_JQ="(.linux.namespaces[] | select(.type == \"network\")).path = \"/run/netns/own\"" VIA=runc
