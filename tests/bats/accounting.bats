@@ -268,3 +268,21 @@ orphaned() {
 	run bulkhead top -n 1 --every 200ms
 	[ "$status" -eq 0 ] && contains "$output" CPU%
 }
+
+@test "top on a terminal of 80 columns: keys sort and group, q quits" {
+	requires root netns podman bpf
+	start "blue-$(printf 'long-%.0s' {1..12})" >/dev/null
+	# each key when the screen before it is there
+	mkfifo "$SANDBOX/keys"
+	script -qefc "stty cols 80 rows 24; $SANDBOX/bin/bulkhead --config $POLICY top --every 200ms" "$SANDBOX/screen" <"$SANDBOX/keys" >/dev/null &
+	exec 4>"$SANDBOX/keys"
+	local key
+	for key in "by cpu:m" "by memory:t" "CONTAINERS:q"; do
+		eventually grep -q "${key%:*}" "$SANDBOX/screen" || fail "$(cat "$SANDBOX/screen")"
+		printf %s "${key#*:}" >&4
+	done
+	wait $!
+	exec 4>&-
+	[ "$(sed 's/\x1b\[[0-9;?]*[A-Za-z]/\n/g; s/\r/\n/g' "$SANDBOX/screen" | grep -v '^Script ' | LC_ALL=C.UTF-8 wc -L)" -le 80 ]
+	podman rm -fa -t 0 >/dev/null
+}
