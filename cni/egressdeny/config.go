@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 )
@@ -14,18 +15,43 @@ import (
 // config is the network configuration on stdin.
 type config struct {
 	plugin.Config
-	RuntimeConfig struct {
-		PortMappings []portMapping `json:"portMappings"`
-	} `json:"runtimeConfig"`
-	Rest map[string]jsontext.Value `json:",embed"`
+	RuntimeConfig struct{ PortMappings []portMapping }
+	Rest          map[string]jsontext.Value
+}
+
+// UnmarshalJSONFrom reads the configuration; what it does not know goes into Rest.
+func (c *config) UnmarshalJSONFrom(d *wire.Decoder) error {
+	c.Rest = map[string]jsontext.Value{}
+	return wire.Object(d, func(name string) error {
+		if known, err := c.Member(d, name); known {
+			return err
+		}
+		if name == "runtimeConfig" {
+			return wire.Object(d, func(name string) error {
+				if name != "portMappings" {
+					return wire.Value(d, nil)
+				}
+				return wire.List(d, func() error {
+					var m portMapping
+					err := wire.Object(d, func(name string) error {
+						return wire.Value(d, map[string]any{"hostPort": &m.HostPort, "containerPort": &m.ContainerPort, "protocol": &m.Protocol, "hostIP": &m.HostIP}[name])
+					})
+					c.RuntimeConfig.PortMappings = append(c.RuntimeConfig.PortMappings, m)
+					return err
+				})
+			})
+		}
+		c.Rest[name] = nil
+		return wire.Value(d, nil)
+	})
 }
 
 // portMapping is a port of the host that leads to the container.
 type portMapping struct {
-	HostPort      int    `json:"hostPort"`
-	ContainerPort int    `json:"containerPort"`
-	Protocol      string `json:"protocol"`
-	HostIP        string `json:"hostIP"`
+	HostPort      int
+	ContainerPort int
+	Protocol      string
+	HostIP        string
 }
 
 func parse(stdin []byte) (*config, error) {

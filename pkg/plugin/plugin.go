@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -64,6 +66,30 @@ func Decode(stdin []byte, c any) error {
 	return nil
 }
 
+// Member reads the value of a key that every plugin has; known is false, and nothing read, where it is none of these.
+func (c *Config) Member(d *wire.Decoder, name string) (known bool, err error) {
+	switch name {
+	case "prevResult":
+		c.PrevResult, err = d.ReadValue()
+		c.PrevResult = bytes.Clone(c.PrevResult)
+		return true, err
+	case "cni.dev/valid-attachments":
+		return true, wire.List(d, func() error {
+			var a Attachment
+			err := wire.Object(d, func(name string) error {
+				return wire.Value(d, map[string]any{"containerID": &a.ContainerID, "ifname": &a.IfName}[name])
+			})
+			c.Attachments = append(c.Attachments, a)
+			return err
+		})
+	}
+	to := map[string]any{"cniVersion": &c.CNIVersion, "name": &c.Name, "type": &c.Type, "config": &c.PolicyFile, "tenant": &c.Tenant}[name]
+	if to == nil {
+		return false, nil
+	}
+	return true, wire.Value(d, to)
+}
+
 // Check refuses unknown keys, and values that mean nothing.
 func (c *Config) Check(rest map[string]jsontext.Value) error {
 	for k := range rest {
@@ -98,20 +124,27 @@ func (c *Config) Result() (r port.Result, err error) {
 
 // PrintResult passes on the result of the plugins before, of which these plugins change nothing.
 func (c *Config) PrintResult(w io.Writer) error {
-	var r map[string]jsontext.Value
-	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
+	has, members := false, 0
+	if err := wire.Whole(c.PrevResult, func(d *wire.Decoder, name string) error {
+		has = has || name == "cniVersion"
+		members++
+		return wire.Value(d, nil)
+	}); err != nil {
 		return fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
 	}
-	out := c.PrevResult
-	if _, ok := r["cniVersion"]; !ok {
-		v, err := json.Marshal(c.CNIVersion)
+	out := bytes.TrimSpace(c.PrevResult)
+	if out[0] != '{' {
+		return fmt.Errorf("%w: prevResult: want an object, have %.40s", ErrDecode, out)
+	}
+	if !has {
+		v, err := jsontext.AppendQuote([]byte(`{"cniVersion":`), c.CNIVersion)
 		if err != nil {
 			return err
 		}
-		r["cniVersion"] = v
-		if out, err = json.Marshal(r); err != nil {
-			return err
+		if members > 0 {
+			v = append(v, ',')
 		}
+		out = append(v, out[1:]...)
 	}
 	_, err := w.Write(append(out, '\n'))
 	return err

@@ -1,29 +1,79 @@
 package port
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
 
-// Result is the part of a CNI result (any version) that Find reads, in a form that costs a plugin little to decode.
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
+)
+
+// Result is the part of a CNI result (any version) that Find reads.
 type Result struct {
-	Interfaces []ResultInterface `json:"interfaces"`
-	IPs        []ResultIP        `json:"ips"`
-	DNS        ResultDNS         `json:"dns"`
+	Interfaces  []ResultInterface
+	IPs         []ResultIP
+	Nameservers []string
 }
 
 // ResultInterface is one interface of a result.
-type ResultInterface struct {
-	Name    string `json:"name"`
-	Mac     string `json:"mac"`
-	Sandbox string `json:"sandbox"`
-}
+type ResultInterface struct{ Name, Mac, Sandbox string }
 
 // ResultIP is one address of a result.
 type ResultIP struct {
-	Interface *int         `json:"interface"`
-	Address   netip.Prefix `json:"address"`
-	Gateway   netip.Addr   `json:"gateway,omitzero"`
+	Address netip.Prefix
+	Gateway netip.Addr
 }
 
-// ResultDNS is the resolvers of a result.
-type ResultDNS struct {
-	Nameservers []string `json:"nameservers"`
+// UnmarshalJSONFrom reads the members that Result has, and passes over the others.
+func (r *Result) UnmarshalJSONFrom(d *wire.Decoder) error {
+	return wire.Object(d, func(name string) error {
+		switch name {
+		case "interfaces":
+			return wire.List(d, func() error {
+				var i ResultInterface
+				err := wire.Object(d, func(name string) error {
+					return wire.Value(d, map[string]any{"name": &i.Name, "mac": &i.Mac, "sandbox": &i.Sandbox}[name])
+				})
+				r.Interfaces = append(r.Interfaces, i)
+				return err
+			})
+		case "ips":
+			return wire.List(d, func() error {
+				var ip ResultIP
+				err := ip.read(d)
+				r.IPs = append(r.IPs, ip)
+				return err
+			})
+		case "dns":
+			return wire.Object(d, func(name string) error {
+				if name == "nameservers" {
+					return wire.Strings(d, &r.Nameservers)
+				}
+				return wire.Value(d, nil)
+			})
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func (ip *ResultIP) read(d *wire.Decoder) error {
+	return wire.Object(d, func(name string) (err error) {
+		var s string
+		switch name {
+		case "address", "gateway":
+			if err = wire.Value(d, &s); err != nil || s == "" {
+				return err
+			}
+		default:
+			return wire.Value(d, nil)
+		}
+		if name == "gateway" {
+			ip.Gateway, err = netip.ParseAddr(s)
+		} else {
+			ip.Address, err = netip.ParsePrefix(s)
+		}
+		if err != nil {
+			err = fmt.Errorf("%q is none", s)
+		}
+		return err
+	})
 }
