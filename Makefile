@@ -81,8 +81,10 @@ bench-net: build test-tools ## netlimit beside its peers (root)
 bench-accounting: build test-tools ## the books and the counting (root)
 	@tests/bench/accounting.sh
 
-soak: build test-tools ## start and stop containers for a long time (root; SECONDS_TO_RUN)
+soak: build test-tools ## start and stop containers for a long time, and kill at random (root; SECONDS_TO_RUN, KILLS)
 	@tests/bench/soak.sh
+	@BULKHEAD_KILLS=$${KILLS:-1000} BATS_FILE_TIMEOUT=7200 tests/bats/run tests/bats/accounting-kill.bats
+	@BULKHEAD_KILLS=$${KILLS:-1000} $(GO) test -count=1 -run TestKilledAnywhere ./pkg/usage
 
 clean: ## remove what was built
 	@rm -rf bin build

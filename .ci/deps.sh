@@ -25,6 +25,8 @@ busybox-static              busybox
 bats                        bats
 jq                          jq
 ethtool                     ethtool
+dbus-daemon                 dbus-daemon
+python3                     /usr/bin/python3
 libcap2-bin                 capsh
 acl                         setfacl
 procps                      ps
@@ -71,6 +73,11 @@ if [ -n "$missing" ]; then
 		exit 1
 	fi
 	rm -f "$log"
+fi
+
+# firewalld, beside which the network guard is tested: unpacked, since an installed one would start
+if [ "${1:-}" != -n ] && ! sh "$top/tests/attack/firewalld.sh" "$top/build/firewalld"; then
+	apt-get update -qq && sh "$top/tests/attack/firewalld.sh" "$top/build/firewalld" || echo "deps: firewalld was not fetched: the test beside it is skipped" >&2
 fi
 
 # Debian 12's go is 1.19, too old to fetch the toolchain that go.mod wants by itself, but not to fetch it as the

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -104,13 +105,13 @@ func configs(p *policy.Policy, word string) (id string, before, now []byte, err 
 		if now, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json")); err != nil {
 			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
 		}
-		before, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json"+patch.Suffix))
+		before, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json"+kept.Suffix))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
 		}
 	}
 	if before == nil {
-		if before, err = patch.Kept(p.State.Run, rec.ContainerID); err != nil {
+		if before, err = kept.Read(p.State.Run, rec.ContainerID); err != nil {
 			return "", nil, nil, err
 		}
 	}

@@ -54,6 +54,15 @@ func TestDelWithNothing(t *testing.T) {
 	w.must("DEL", bare, `,"egressRate":-1,"unknown":true`) // not even a configuration that ADD would take
 	w.nothing(bare)
 	w.must("DEL", &box{id: "never-seen"}, "")
+
+	// After a reboot: no pins, no records, nothing to stand in.
+	state := w.state
+	w.state = strings.NewReplacer(w.dirs.Bpffs, t.TempDir(), w.dirs.Run, t.TempDir()).Replace(state)
+	w.write("")
+	w.must("DEL", bare, k8sBurst)
+	w.must("DEL", bare, k8sBurst)
+	w.state = state
+	w.write("")
 }
 
 // Whatever ADD refuses, it names the value and leaves nothing.

@@ -127,7 +127,7 @@ func (k *Container) remember(key port.Key, i port.Interface) error {
 		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
 		r.Netns = k.Inode
 		if r.Started.IsZero() {
-			r.Started = time.Now()
+			r.Started = time.Now().UTC()
 		}
 		return nil
 	})

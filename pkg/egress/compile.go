@@ -32,7 +32,7 @@ func (c *Compiled) DefaultLine() string {
 }
 
 // layoutVersion is part of every digest: what is pinned by another version's compiler is compiled again.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // Digest is what Compile would put into Policy.Digest: cheap, for the hot path.
 func Digest(e *policy.Egress, names Names) [32]byte {

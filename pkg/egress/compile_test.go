@@ -74,6 +74,11 @@ func TestPrecedence(t *testing.T) {
 		{"203.0.113.6", 6, 25, port.ReasonPolicy, "tcp:25"},
 		{"2001:db8::1", 6, 25, port.ReasonPolicy, "tcp:25"},
 		{"fd00:ec2::254", 6, 80, port.ReasonMetadata, "AWS"},
+		{"64:ff9b::a02:1", 6, 80, port.ReasonPolicy, `"10.0.0.0/8"`}, // 10.2.0.1 by NAT64
+		{"64:ff9b::a42:101", 6, 80, port.ReasonMandatory, "mandatory"},
+		{"64:ff9b::a9fe:a9fe", 6, 80, port.ReasonMetadata, "AWS"},
+		{"64:ff9b::808:808", 6, 80, port.ReasonNone, "default"},
+		{"169.254.20.10", 17, 53, port.ReasonMetadata, "AWS"},
 	} {
 		p := Packet{netip.MustParseAddr(tt.addr), tt.proto, tt.port}
 		d := c.Verdict(p)
@@ -83,6 +88,27 @@ func TestPrecedence(t *testing.T) {
 		if got := lookup(c.Nets, c.Verdicts, p.Dst, p.Proto, p.Port); got != tt.want {
 			t.Errorf("%v: the tables say %v, the rules %v", p, got, tt.want)
 		}
+	}
+}
+
+// NodeLocal DNSCache answers on each node at a link-local address: in Kubernetes its port is open, nothing else of the range.
+func TestNodeLocal(t *testing.T) {
+	c := compile(t, policy.Egress{Default: "deny", Metadata: "deny", Profile: "kubernetes"}, nil)
+	for _, tt := range []struct {
+		addr  string
+		proto uint8
+		port  uint16
+		want  port.Reason
+	}{
+		{"169.254.20.10", 17, 53, port.ReasonNone}, {"169.254.20.10", 6, 53, port.ReasonNone}, {"169.254.20.10", 6, 80, port.ReasonMetadata},
+		{"169.254.169.254", 17, 53, port.ReasonMetadata}, {"10.96.0.10", 17, 53, port.ReasonNone},
+	} {
+		if d := c.Verdict(Packet{netip.MustParseAddr(tt.addr), tt.proto, tt.port}); d.Reason != tt.want {
+			t.Errorf("%+v: have %v", tt, d)
+		}
+	}
+	if d := compile(t, policy.Egress{Metadata: "deny", Profile: "kubernetes", AlwaysDeny: []string{"169.254.0.0/16"}}, nil).Verdict(Packet{netip.MustParseAddr("169.254.20.10"), 17, 53}); d.Reason != port.ReasonMandatory {
+		t.Errorf("against a mandatory deny: %v", d)
 	}
 }
 
@@ -118,7 +144,7 @@ func randomPolicy(r *rand.Rand) (policy.Egress, Names) {
 }
 
 var pool = []string{"8.8.8.8", "10.9.9.9", "10.9.9.8", "10.9.1.1", "10.200.0.1", "192.0.2.77", "192.0.2.78", "192.0.2.200", "169.254.169.254", "169.254.1.1", "172.20.0.1", "100.100.100.200", "168.63.129.16",
-	"2001:db8:9::9", "2001:db8:9::8", "2606::1", "fd00:ec2::254", "10.96.0.1"}
+	"2001:db8:9::9", "2001:db8:9::8", "2606::1", "fd00:ec2::254", "10.96.0.1", "169.254.20.10", "64:ff9b::a09:909", "64:ff9b::a9fe:a9fe"}
 
 func randomPacket(r *rand.Rand) Packet {
 	p := Packet{Dst: netip.MustParseAddr(pool[r.IntN(len(pool))]), Proto: []uint8{6, 6, 17, 1, 132, 47}[r.IntN(6)]}

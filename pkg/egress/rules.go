@@ -4,7 +4,7 @@
 // What decides about traffic that leaves the tenant, in this order:
 //
 //  1. a mandatory deny;
-//  2. a resolver of the container's own, at port 53;
+//  2. a resolver of the container's own, at port 53 (with profile = "kubernetes" the node's, too);
 //  3. a metadata endpoint (metadata = "deny");
 //  4. among deny, allow and names the line with the longest prefix; among those the one with the narrowest
 //     protocol and ports; of two alike the deny;
@@ -33,10 +33,11 @@ type Rule struct {
 	Reason  port.Reason // ReasonNone allows
 	Line    string      // where it comes from: "egress.deny \"10.0.0.0/8\""
 	Gateway bool        // of host_allow without an address: at the container's gateway
+	node    bool        // the node's own resolver, among the metadata addresses
 }
 
 // metadata are the clouds' metadata endpoints. All of IPv4's link-local range is: nothing else lives there that a
-// container has to reach, but a resolver (NodeLocal DNSCache, 169.254.20.10), which comes before.
+// container has to reach, but a resolver of its own or, in Kubernetes, NodeLocal DNSCache: those come before.
 var metadata = []struct{ prefix, whose string }{
 	{"169.254.0.0/16", "link-local: AWS, Azure, GCP, ECS, EKS and others"},
 	{"168.63.129.16/32", "Azure"},
@@ -53,6 +54,19 @@ var metadata = []struct{ prefix, whose string }{
 var kubernetes = struct{ host, outside []string }{
 	host:    []string{"0.0.0.0/0 tcp:443", "::/0 tcp:443", "0.0.0.0/0 tcp:6443", "::/0 tcp:6443", "0.0.0.0/0 tcp:10250", "::/0 tcp:10250", "0.0.0.0/0 udp:53", "::/0 udp:53", "0.0.0.0/0 tcp:53", "::/0 tcp:53"},
 	outside: []string{"10.96.0.0/12", "10.43.0.0/16", "fd00:10:96::/112"},
+}
+
+// nodeLocal is where NodeLocal DNSCache listens on each node. The kubelet writes it into resolv.conf, of which CNI hears nothing.
+var nodeLocal = []string{"169.254.20.10 udp:53", "169.254.20.10 tcp:53"}
+
+// nat64 is the well-known prefix (RFC 6052) under which a gateway carries IPv6 to IPv4: what a line says of an IPv4 prefix, it
+// says of that form too.
+var nat64 = netip.MustParseAddr("64:ff9b::").As16()
+
+func embedded(p netip.Prefix) netip.Prefix {
+	a, v4 := nat64, p.Addr().As4()
+	copy(a[12:], v4[:])
+	return netip.PrefixFrom(netip.AddrFrom16(a), 96+p.Bits())
 }
 
 // outside are the rules for traffic to the world, strongest first.
@@ -110,6 +124,18 @@ func outside(e *policy.Egress, names Names) ([]Rule, error) {
 				return nil, err
 			}
 		}
+		for _, s := range nodeLocal {
+			if err := add("profile kubernetes:", s, port.ReasonNone); err != nil {
+				return nil, err
+			}
+			rs[len(rs)-1].node = true
+		}
+	}
+	for _, r := range rs {
+		if r.Prefix.IsValid() && r.Prefix.Addr().Is4() {
+			r.Prefix = embedded(r.Prefix)
+			rs = append(rs, r)
+		}
 	}
 	slices.SortStableFunc(rs, stronger)
 	return rs, nil
@@ -143,18 +169,18 @@ func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(n
 // stronger orders rules so that the first that matches decides.
 func stronger(a, b Rule) int {
 	return cmp.Or(
-		cmp.Compare(rank(a.Reason), rank(b.Reason)),
+		cmp.Compare(rank(&a), rank(&b)),
 		cmp.Compare(prefixLen(b), prefixLen(a)),
 		cmp.Compare(width(a), width(b)),
 		cmp.Compare(verdictRank(a.Reason), verdictRank(b.Reason)),
 	)
 }
 
-func rank(r port.Reason) int {
-	switch r {
-	case port.ReasonMandatory:
+func rank(r *Rule) int {
+	switch {
+	case r.Reason == port.ReasonMandatory:
 		return 0
-	case port.ReasonMetadata:
+	case r.Reason == port.ReasonMetadata || r.node:
 		return 1
 	}
 	return 2

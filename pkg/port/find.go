@@ -33,7 +33,7 @@ func Find(r Result, netns, ifName string) (Interface, error) {
 }
 
 func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error) {
-	var host rtnl.Link
+	var host, bridge rtnl.Link
 	inside := ""
 	for _, ri := range r.Interfaces {
 		if ri.Sandbox != "" {
@@ -47,6 +47,7 @@ func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error
 			return i, err
 		}
 		if l.Kind != "veth" {
+			bridge = l
 			continue
 		}
 		if host.Index != 0 { // two host sides in one result: whose is whose is not said
@@ -80,9 +81,11 @@ func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error
 	}
 	i.Name, i.Index, i.L3, i.L3MAC = host.Name, uint32(host.Index), uint32(host.Index), host.MAC
 	if host.Master != 0 {
-		br, err := c.LinkByIndex(host.Master)
-		if err != nil {
-			return i, err
+		br := bridge
+		if br.Index != host.Master {
+			if br, err = c.LinkByIndex(host.Master); err != nil {
+				return i, err
+			}
 		}
 		if br.Kind != "bridge" {
 			return i, fmt.Errorf("%q is a port of a %s: want a bridge, or none: %w", host.Name, br.Kind, ErrNoHostSide)

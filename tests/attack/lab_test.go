@@ -23,7 +23,13 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	if program := os.Getenv(noBPF); program != "" {
+		fmt.Fprintln(os.Stderr, withoutBPF(program))
+		os.Exit(1)
+	}
+	testenv.Main(m)
+}
 
 // lab is one host with two bridges, an uplink to the world, and containers of two tenants and of none.
 type lab struct {
@@ -53,6 +59,16 @@ type ctr struct {
 	result        []byte
 	added         bool
 	link          int
+	ifName        string // "" is eth0
+	args          string // more of CNI_ARGS
+	noBPF         bool   // egressdeny runs where bpf(2) is refused
+}
+
+func (c *ctr) dev() string {
+	if c.ifName == "" {
+		return "eth0"
+	}
+	return c.ifName
 }
 
 func (c *ctr) ll() netip.Addr { // its EUI-64 link-local
@@ -187,9 +203,14 @@ func route(ns *testenv.NS, dev, dst, gw string) {
 // chain is the conflist of a network.
 func (l *lab) chain(name string) []map[string]any {
 	n := l.nets[name]
+	ranges, routes := []any{}, []any{}
+	for net, all := range map[string]string{n.net4: "0.0.0.0/0", n.net6: "::/0"} {
+		if net != "" {
+			ranges, routes = append(ranges, []any{map[string]any{"subnet": net}}), append(routes, map[string]any{"dst": all})
+		}
+	}
 	br := map[string]any{"type": "bridge", "bridge": n.bridge, "isGateway": true, "hairpinMode": true,
-		"ipam": map[string]any{"type": "host-local", "dataDir": l.dir + "/ipam", "ranges": []any{[]any{map[string]any{"subnet": n.net4}}, []any{map[string]any{"subnet": n.net6}}},
-			"routes": []any{map[string]any{"dst": "0.0.0.0/0"}, map[string]any{"dst": "::/0"}}}}
+		"ipam": map[string]any{"type": "host-local", "dataDir": l.dir + "/ipam", "ranges": ranges, "routes": routes}}
 	return append([]map[string]any{br}, l.plugins...)
 }
 
@@ -216,10 +237,14 @@ func (l *lab) cni(verb string, conf map[string]any, netName string, c *ctr, prev
 	dir := binaries(l.t)
 	env := []string{"CNI_COMMAND=" + verb, "CNI_PATH=" + dir, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	if c != nil {
-		env = append(env, "CNI_CONTAINERID="+c.id, "CNI_IFNAME=eth0", "CNI_NETNS="+c.ns.Path(), "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME="+c.name)
+		env = append(env, "CNI_CONTAINERID="+c.id, "CNI_IFNAME="+c.dev(), "CNI_NETNS="+c.ns.Path(), "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME="+c.name+c.args)
 	}
 	err = l.host.Try(func() error {
 		cmd := exec.Command(filepath.Join(dir, conf["type"].(string)))
+		if c != nil && c.noBPF && conf["type"] == "egressdeny" {
+			env = append(env, noBPF+"="+cmd.Path)
+			cmd = exec.Command("/proc/self/exe")
+		}
 		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(in), &out, &stderr, env
 		return cmd.Run()
 	})
@@ -304,7 +329,7 @@ func (c *ctr) add() error {
 		}
 	}
 	c.ns.Do(func() error {
-		e, err := netlink.LinkByName("eth0")
+		e, err := netlink.LinkByName(c.dev())
 		if err == nil {
 			c.link = e.Attrs().Index
 		}

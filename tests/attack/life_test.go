@@ -121,6 +121,48 @@ func TestFlushedRules(t *testing.T) {
 	}
 }
 
+// Who is given an address again is given nothing else of its last owner's: not what the world still sends to it.
+func TestReuse(t *testing.T) {
+	l := newLab(t, twoTenants+"inbound = \"published\"\n", deny)
+	b1 := l.add("blue-1", "one")
+	var world net.PacketConn
+	l.world.Do(func() (err error) { world, err = net.ListenPacket("udp", hostPort(world4, 7777)); return err })
+	defer world.Close()
+	mine := &net.UDPAddr{IP: b1.ip4.AsSlice(), Port: 4000}
+	ask := func(c *ctr) {
+		m := marker()
+		c.frame(eth(c.bridgeMAC(), c.mac, 0x0800, ip(c.ip4, world4, 17, udp(c.ip4, world4, 4000, 7777, []byte(m)))))
+	}
+	answered := func(place string) bool {
+		m := marker()
+		_, _ = world.WriteTo([]byte(m), mine)
+		return l.saw(place, m)
+	}
+	if !patiently(func() bool { ask(b1); return answered("blue-1") }) {
+		t.Fatal("control: an answer does not arrive")
+	}
+	if err := b1.each("DEL", nil); err != nil {
+		t.Fatal(err)
+	}
+	delete(l.ctrs, "blue-1")
+	r9 := &ctr{l: l, name: "red-9", id: "id-red-9", net: "one", ns: testenv.NewNS(t), args: ";IP=" + b1.ip4.String()}
+	if err := r9.add(); err != nil {
+		t.Fatal(err)
+	}
+	l.sniff("red-9", r9.ns, "eth0")
+	if r9.ip4 != b1.ip4 {
+		t.Fatalf("control: red-9 has %s, want %s", r9.ip4, b1.ip4)
+	}
+	for range 3 {
+		if answered("red-9") {
+			t.Fatal("what answers the last owner of the address reaches the next")
+		}
+	}
+	if !patiently(func() bool { ask(r9); return answered("red-9") }) {
+		t.Error("control: the new owner's own answers do not arrive")
+	}
+}
+
 // GC takes what belongs to no attachment, and nothing of a live one.
 func TestCollect(t *testing.T) {
 	l := newLab(t, twoTenants, deny)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 )
 
@@ -98,6 +99,42 @@ func TestNames(t *testing.T) {
 	b2 := l.add("blue-2", "one")
 	if !patiently(func() bool { return l.tcp(b2.ns, world4, 80) }) {
 		t.Error("an ADD since does not know the name")
+	}
+}
+
+// In Kubernetes: the API server, the kubelet and NodeLocal DNSCache on the node, service VIPs by NAT; a VIP is no way to
+// another tenant's pod.
+func TestKubernetes(t *testing.T) {
+	testenv.Need(t, testenv.Command("nft"))
+	l := newLab(t, twoTenants+"default = \"deny\"\nprofile = \"kubernetes\"\n", deny)
+	b1, b3, r1, r2 := l.add("blue-1", "one"), l.add("blue-3", "two"), l.add("red-1", "one"), l.add("red-2", "two")
+	addrs(l.host, "lo", "169.254.20.10/32", "10.96.0.10/32")
+	l.serve("node", l.host, 6443, 10250)
+	l.stdin("table ip kube { chain pre { type nat hook prerouting priority -100;\n"+
+		"ip daddr 10.96.0.1 tcp dport 443 dnat to 192.0.2.1:6443;\nip daddr 10.96.0.3 tcp dport 80 dnat to "+b3.ip4.String()+";\n"+
+		"ip daddr 10.96.0.5 tcp dport 80 dnat to "+r1.ip4.String()+";\nip daddr 10.96.0.6 tcp dport 80 dnat to "+r2.ip4.String()+"; }\n"+
+		"chain post { type nat hook postrouting priority 100;\nct status dnat masquerade; }\n}\n", "nft", "-f", "-")
+	for what, works := range map[string]func() bool{
+		"NodeLocal DNSCache": func() bool {
+			return l.udp(b1.ns, a("169.254.20.10"), 53, "host") && l.tcp(b1.ns, a("169.254.20.10"), 53)
+		},
+		"the DNS service's VIP, local":     func() bool { return l.udp(b1.ns, a("10.96.0.10"), 53, "host") },
+		"the API server":                   func() bool { return l.tcp(b1.ns, hostUp, 6443) },
+		"the API server's VIP":             func() bool { return l.tcp(b1.ns, a("10.96.0.1"), 443) },
+		"the kubelet":                      func() bool { return l.tcp(b1.ns, hostUp, 10250) },
+		"the tenant's own pod, by its VIP": func() bool { return l.tcp(b1.ns, a("10.96.0.3"), 80) },
+	} {
+		if !patiently(works) {
+			t.Errorf("closed: %s", what)
+		}
+	}
+	for what, open := range map[string]bool{
+		"another tenant's pod by its VIP": l.tcp(b1.ns, a("10.96.0.5"), 80), "the same on the other bridge": l.tcp(b1.ns, a("10.96.0.6"), 80),
+		"metadata": l.tcp(b1.ns, a("169.254.169.254"), 80), "another port beside NodeLocal DNSCache": l.tcp(b1.ns, a("169.254.20.10"), 22), "the world": l.tcp(b1.ns, world4, 80),
+	} {
+		if open {
+			t.Errorf("open: %s", what)
+		}
 	}
 }
 

@@ -82,6 +82,27 @@ moves_bytes() {
 	each_runtime moves_bytes
 }
 
+# A network without an interface to count at: by sockets, where the container is below the cgroup that these programs hang on.
+no_interface() { # NETWORK BYTES-JQ
+	local name=own-$1 BUNDLE_JQ="(.linux.namespaces[] | select(.type == \"network\")).path = \"/run/netns/own\"" VIA=runc
+	[ "$1" = wire ] || BUNDLE_JQ=.
+	run launch "$name" blue timeout 2 wget -q -O /dev/null http://192.0.2.2/
+	[ "$(last "$name" ".how.net == \"exact\" and (.net | length) == 1 and (.net[0] | .network == \"own\" and .layer == 3 and ($2))")" = true ] ||
+		fail "$(last "$name" .)"
+}
+@test "bytes of a container whose network has no interface to count at" {
+	requires root netns runc bpf cgroup2tree
+	ip netns add own
+	ip link add own0 type veth peer name own1 netns own
+	ip link set own0 up
+	ip -n own addr add 192.0.2.1/24 dev own1
+	ip -n own link set own1 up
+	ip -n own neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev own1
+	no_interface wire '.out_packets >= 1 and .out_bytes == .out_packets * 60' # SYNs that nobody answers
+	no_interface none '.out_packets == 0 and .in_packets == 0'
+	ip netns del own
+}
+
 layer() {
 	local name=blue-layer-$RUNTIME
 	run podman run --name "$name" "$IMAGE" dd if=/dev/zero of=/big bs=1M count=2
@@ -157,7 +178,7 @@ orphaned() {
 	[ "$(lives_of "$name")" = 1 ] || fail "want one receipt: $(receipts)" || return
 	[ "$(last "$name" '.exit == 137 and .closed_by == "gc" and ([.how.exit, .how.cpu, .how.memory] | unique == ["exact"])')" = true ] || fail "$(last "$name" .)" || return
 	find /sys/fs/cgroup -depth -type d -name "*$id*" -exec rmdir {} +
-	rm -f "/run/bulkhead/containers/$id.json"
+	rm -f "/run/bulkhead/containers/$id.json" # gc's, but for a namespace that has the number of its own by now
 }
 @test "conmon is killed: gc closes the account once the container is gone, and once only" {
 	requires root netns podman bpf
