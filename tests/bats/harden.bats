@@ -173,6 +173,23 @@ exec_by_wrapper() {
 	lacks "$output" $'\n0'
 	run podman run --rm --network none -v $SANDBOX/volume:/v "$IMAGE" grep ' /v ' /proc/self/mounts
 	contains "$output" nosuid nodev
+	policy <<-END
+		[log]
+		file = "$SANDBOX/log"
+		[harden]
+		user_namespace = "refuse"
+		readonly_rootfs = "refuse"
+	END
+	rm -f $SANDBOX/log
+	run podman run --rm --network none --read-only "$IMAGE" true
+	[ "$status" -ne 0 ]
+	contains "$(logged)" "namespace user" '"hint":'
+	run podman run --rm --network none --uidmap 0:100000:65536 "$IMAGE" true
+	[ "$status" -ne 0 ]
+	contains "$(logged)" "root file system" "--read-only"
+	run podman run --rm --network none --read-only --uidmap 0:100000:65536 "$IMAGE" cat /proc/self/uid_map
+	[ "$status" -eq 0 ] || fail "$output $(logged)"
+	contains "$output" 100000
 }
 
 @test "diff says what was changed and why, for a container and for a file" {
