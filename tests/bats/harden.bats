@@ -113,8 +113,17 @@ exec_by_wrapper() {
 	config=$(find $SANDBOX/store $SANDBOX/run -path '*/userdata/config.json' | head -1)
 	[ "$(jq -r '.annotations.kept' "$config")" = yes ]
 	[ "$(jq '[.annotations | keys[] | select(startswith("run.oci.") or . == "org.systemd.property.TasksMax" or startswith("io.kubernetes.cri-o."))] | length' "$config")" = 0 ]
-	[ ! -e $SANDBOX/stolen ]
 	podman rm notes
+	[ -e $SANDBOX/runtimes/crun ] || return 0
+	# Control: crun writes what a hook says to the file on the host that an annotation names.
+	RUNTIME=crun
+	mkdir -p $SANDBOX/talking
+	echo '{"version": "1.0.0", "hook": {"path": "/bin/sh", "args": ["sh", "-c", "echo said by a hook >&2"]}, "when": {"always": true}, "stages": ["createRuntime"]}' >$SANDBOX/talking/10.json
+	bare --hooks-dir $SANDBOX/talking run --rm --network none --annotation run.oci.hooks.stderr=$SANDBOX/stolen "$IMAGE" true
+	grep -q "said by a hook" $SANDBOX/stolen
+	rm $SANDBOX/stolen
+	podman --hooks-dir $SANDBOX/talking run --rm --network none --annotation run.oci.hooks.stderr=$SANDBOX/stolen "$IMAGE" true
+	[ ! -e $SANDBOX/stolen ]
 }
 
 @test "kernel and neighbours are not read: masked paths are empty, the rest of /proc works" {
