@@ -117,6 +117,16 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestKernelNames(t *testing.T) {
+	t.Parallel()
+	for comm, want := range map[string]bool{"kworker/u8:1-events": true, "kworker/0:1": true, "ksoftirqd/0": true, "jbd2/vda1-8": true, "kswapd0": true, "kthreadd": true, "scsi_eh_3": true,
+		"watchdogd": false, "writeback": false, "rcu_stress": false, "nvme-cli": false, "ext4-fuse": false, "kswapd-exporter": false, "irqbalance": false, "sh": false, "": false} {
+		if kernelName(comm) != want {
+			t.Errorf("%q: want %t", comm, want)
+		}
+	}
+}
+
 func TestConfirmWantsTheSameProcess(t *testing.T) {
 	t.Parallel()
 	a := Finding{Process: Process{Pid: 7, Start: 1}, What: Weaker}
