@@ -16,10 +16,12 @@ GOBUILD  = CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "$(LDFLA
 PROGRAMS  = $(patsubst %/main.go,%,$(wildcard hooks/*/main.go cni/*/main.go cmd/*/main.go))
 TESTTOOLS = $(patsubst %/main.go,%,$(wildcard tests/*/main.go tests/tools/*/main.go tests/bench/*/main.go))
 
+MD2MAN_MODULE = github.com/cpuguy83/go-md2man/v2@v2.0.7
+MD2MAN        = $(CURDIR)/build/go-md2man-v2.0.7
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build test-tools install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-accounting soak clean
+.PHONY: help deps build test-tools man deb rpm install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-accounting soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z -]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +38,17 @@ test-tools: ## build the programs that tests use into bin/test/
 	@mkdir -p $(BIN)/test
 	@$(GOBUILD) -o $(BIN)/test/ $(addprefix ./,$(TESTTOOLS))
 
-install: build ## install the programs, hooks, policy, units (PREFIX, DESTDIR)
+man: build ## make the manual pages and completions into bin/
+	@test -x $(MD2MAN) || { mkdir -p build && GOBIN=$(CURDIR)/build $(GO) install $(MD2MAN_MODULE) && mv build/go-md2man $(MD2MAN); }
+	@BIN='$(BIN)' MD2MAN='$(MD2MAN)' VERSION='$(VERSION)' sh install/man.sh
+
+deb: build man ## make a Debian package into build/
+	@BIN='$(BIN)' VERSION='$(VERSION)' OUT='$(CURDIR)/build' sh install/deb.sh
+
+rpm: build man ## make an RPM package into build/ (rpmbuild)
+	@BIN='$(BIN)' VERSION='$(VERSION)' OUT='$(CURDIR)/build' sh install/rpm.sh
+
+install: build man ## install the programs, hooks, policy, units, pages (PREFIX, DESTDIR)
 	@BIN='$(BIN)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' DESTDIR='$(DESTDIR)' sh install/install.sh
 
 generate: ## make the eBPF objects from their C sources
@@ -50,7 +62,7 @@ test: deps build test-tools test-unit test-bats ## all tests: unit, kernel, end 
 test-unit: ## unit and kernel tests
 	@sh .ci/go-test.sh
 
-test-bats: build test-tools ## end-to-end tests (root); FILES="tests/bats/x.bats" for some
+test-bats: build test-tools man ## end-to-end tests (root); FILES="tests/bats/x.bats" for some
 	@tests/bats/run $(FILES)
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
@@ -69,8 +81,10 @@ bench-net: build test-tools ## netlimit beside its peers (root)
 bench-accounting: build test-tools ## the books and the counting (root)
 	@tests/bench/accounting.sh
 
-soak: build test-tools ## start and stop containers for a long time (root; SECONDS_TO_RUN)
+soak: build test-tools ## start and stop containers for a long time, and kill at random (root; SECONDS_TO_RUN, KILLS)
 	@tests/bench/soak.sh
+	@BULKHEAD_KILLS=$${KILLS:-1000} BATS_FILE_TIMEOUT=7200 tests/bats/run tests/bats/accounting-kill.bats
+	@BULKHEAD_KILLS=$${KILLS:-1000} $(GO) test -count=1 -run TestKilledAnywhere ./pkg/usage
 
 clean: ## remove what was built
 	@rm -rf bin build

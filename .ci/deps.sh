@@ -36,6 +36,7 @@ llvm                        llvm-strip
 libbpf-dev                  /usr/include/bpf/bpf_helpers.h
 linux-libc-dev              /usr/include/linux/bpf.h
 shellcheck                  shellcheck
+rpm                         rpmbuild
 '
 
 have() {

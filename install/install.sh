@@ -61,10 +61,18 @@ hooks hooks.d "$share/containers/oci/hooks.d"
 hooks podman-hooks.d "$share/bulkhead/hooks.d"
 fill "$here/containers/50-bulkhead.conf" "$SYSCONFDIR/containers/containers.conf.d/50-bulkhead.conf"
 fill "$here/cni/bulkhead.conflist" "$share/bulkhead/cni/bulkhead.conflist"
+fill "$here/cdi/bulkhead.json" "$share/bulkhead/cdi/bulkhead.json"
 for unit in "$here"/systemd/*; do fill "$unit" "$UNITDIR/$(basename "$unit")"; done
 for file in prices.toml receipt.schema.json; do put "$here/$file" "$share/bulkhead/$file"; done
 put "$here/apparmor/bulkhead" "$share/bulkhead/apparmor/bulkhead"
 fill "$here/tmpfiles/bulkhead.conf" "$TMPFILESDIR/bulkhead.conf"
+# Pages and completions, where `make man` has made them.
+for page in "$BIN"/man/*; do [ ! -f "$page" ] || put "$page" "$share/man/man${page##*.}/$(basename "$page")"; done
+if [ -d "$BIN/completions" ]; then
+	put "$BIN/completions/bulkhead.bash" "$share/bash-completion/completions/bulkhead"
+	put "$BIN/completions/_bulkhead" "$share/zsh/site-functions/_bulkhead"
+	put "$BIN/completions/bulkhead.fish" "$share/fish/vendor_completions.d/bulkhead.fish"
+fi
 # The example is documentation: without a policy of the admin's own nothing is restricted. Where programs are told of a file
 # (another PREFIX) it must be there, and what the admin wrote is never replaced.
 if [ -f "$here/policy.toml" ]; then

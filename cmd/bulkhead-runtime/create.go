@@ -13,6 +13,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -100,6 +101,9 @@ func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, wan
 	if out, err = inject(out, inv.hooks); err != nil {
 		return err
 	}
+	if out, err = patch.Account(p, c, out); err != nil {
+		return err
+	}
 	if string(out) == string(config.data) {
 		return nil
 	}
@@ -166,7 +170,7 @@ func read(path string) ([]byte, os.FileMode, error) {
 
 // write replaces a file whole.
 func write(path string, b []byte, mode os.FileMode) error {
-	if err := patch.Replace(path, b, mode); err != nil {
+	if err := kept.Replace(path, b, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -174,7 +178,7 @@ func write(path string, b []byte, mode os.FileMode) error {
 
 // keep gives the config as the engine made it a second name, so that it outlives its replacement.
 func keep(path string) error {
-	next := path + patch.Suffix + ".new"
+	next := path + kept.Suffix + ".new"
 	err := os.Link(path, next)
 	if errors.Is(err, fs.ErrExist) { // left by a wrapper that was killed
 		if err = os.Remove(next); err == nil {
@@ -182,7 +186,7 @@ func keep(path string) error {
 		}
 	}
 	if err == nil {
-		err = os.Rename(next, path+patch.Suffix)
+		err = os.Rename(next, path+kept.Suffix)
 		os.Remove(next) // still there only if both were names of one file already
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -104,13 +105,13 @@ func configs(p *policy.Policy, word string) (id string, before, now []byte, err 
 		if now, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json")); err != nil {
 			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
 		}
-		before, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json"+patch.Suffix))
+		before, err = os.ReadFile(filepath.Join(rec.Bundle, "config.json"+kept.Suffix))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", nil, nil, fmt.Errorf("read config of %s: %w", rec.ContainerID, err)
 		}
 	}
 	if before == nil {
-		if before, err = patch.Kept(p.State.Run, rec.ContainerID); err != nil {
+		if before, err = kept.Read(p.State.Run, rec.ContainerID); err != nil {
 			return "", nil, nil, err
 		}
 	}
@@ -157,7 +158,7 @@ func compare(path string, a, b any, paths *[]string) {
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
 		if !reflect.DeepEqual(a, b) {
-			*paths = append(*paths, path)
+			*paths = append(*paths, path+only(a, b))
 		}
 		return
 	}
@@ -166,4 +167,22 @@ func compare(path string, a, b any, paths *[]string) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		compare(path+"/"+k, x[k], y[k], paths)
 	}
+}
+
+// only says which elements one of two lists of words has and the other has not.
+func only(a, b any) string {
+	x, ok := a.([]any)
+	y, ok2 := b.([]any)
+	if !ok || !ok2 {
+		return ""
+	}
+	var words []string
+	for _, pair := range [][2][]any{{x, y}, {y, x}} {
+		for _, v := range pair[0] {
+			if s, ok := v.(string); ok && !slices.Contains(pair[1], v) {
+				words = append(words, s)
+			}
+		}
+	}
+	return " (" + strings.Join(words, " ") + ")"
 }

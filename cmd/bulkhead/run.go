@@ -40,6 +40,7 @@ var verbs = []func(*env) *cobra.Command{
 	roguesCommand,
 	verifyCommand,
 	apparmorCommand,
+	manCommand,
 }
 
 // exitCode is an error that is said already and only carries a status.

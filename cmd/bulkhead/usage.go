@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage/report"
 )
@@ -164,7 +167,9 @@ func live(p *policy.Policy, d usage.Dirs, q report.Query) (*report.Report, error
 // portNets reads the counters of the host's ports; where there are none, the
 // network's figures stay absent.
 func portNets(p *policy.Policy) func(id string) []usage.Net {
-	ports, err := port.Open(port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run})
+	runtime.LockOSThread() // in this network namespace, for as long as it takes
+	defer runtime.UnlockOSThread()
+	ports, err := port.Open(port.DirsOf(p.State))
 	if err != nil {
 		return nil
 	}
@@ -173,20 +178,22 @@ func portNets(p *policy.Policy) func(id string) []usage.Net {
 	if err != nil {
 		return nil
 	}
+	s, err := shape.Open(port.DirsOf(p.State))
+	if err == nil {
+		defer s.Close()
+	} else if !errors.Is(err, shape.ErrNotSetUp) {
+		return nil
+	}
 	all := map[string][]usage.Net{}
 	for i := range entries {
 		k := entries[i].Key
-		c, err := ports.Read(k)
-		if err != nil {
+		f, err := shape.Read(ports, s, k)
+		if err != nil { // it has ended meanwhile
 			continue
 		}
-		in, out, dropped := c.In.TenantBytes, c.Out.TenantBytes, c.Dropped()
-		all[k.ContainerID] = append(all[k.ContainerID], usage.Net{
-			Network: k.Network, IfName: k.IfName, Layer: 2,
-			InBytes: c.In.Bytes, InPackets: c.In.Packets, InTenantBytes: &in,
-			OutBytes: c.Out.Bytes, OutPackets: c.Out.Packets, OutTenantBytes: &out,
-			DroppedPolicy: &dropped,
-		})
+		n := shape.Figures(f)
+		n.Network, n.IfName = k.Network, k.IfName
+		all[k.ContainerID] = append(all[k.ContainerID], n)
 	}
 	return func(id string) []usage.Net { return all[id] }
 }

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
@@ -15,51 +13,38 @@ import (
 // config is the network configuration on stdin.
 type config struct {
 	plugin.Config
-	RuntimeConfig struct{ PortMappings []portMapping }
-	Rest          map[string]jsontext.Value
-}
-
-// UnmarshalJSONFrom reads the configuration; what it does not know goes into Rest.
-func (c *config) UnmarshalJSONFrom(d *wire.Decoder) error {
-	c.Rest = map[string]jsontext.Value{}
-	return wire.Object(d, func(name string) error {
-		if known, err := c.Member(d, name); known {
-			return err
-		}
-		if name == "runtimeConfig" {
-			return wire.Object(d, func(name string) error {
-				if name != "portMappings" {
-					return wire.Value(d, nil)
-				}
-				return wire.List(d, func() error {
-					var m portMapping
-					err := wire.Object(d, func(name string) error {
-						return wire.Value(d, map[string]any{"hostPort": &m.HostPort, "containerPort": &m.ContainerPort, "protocol": &m.Protocol, "hostIP": &m.HostIP}[name])
-					})
-					c.RuntimeConfig.PortMappings = append(c.RuntimeConfig.PortMappings, m)
-					return err
-				})
-			})
-		}
-		c.Rest[name] = nil
-		return wire.Value(d, nil)
-	})
+	PortMappings []portMapping // runtimeConfig.portMappings
 }
 
 // portMapping is a port of the host that leads to the container.
 type portMapping struct {
-	HostPort      int
-	ContainerPort int
-	Protocol      string
-	HostIP        string
+	HostPort, ContainerPort int
+	Protocol, HostIP        string
 }
 
 func parse(stdin []byte) (*config, error) {
 	c := &config{}
-	if err := plugin.Decode(stdin, c); err != nil {
-		return nil, err
-	}
-	return c, c.Check(c.Rest)
+	return c, c.Decode(stdin, func(d *wire.Decoder, key string) (bool, error) {
+		if key != "runtimeConfig" {
+			return false, nil
+		}
+		return true, wire.Object(d, func(key string) error {
+			if key != "portMappings" {
+				return wire.Value(d, nil)
+			}
+			return wire.List(d, func() error { return c.mapping(d) })
+		})
+	})
+}
+
+func (c *config) mapping(d *wire.Decoder) error {
+	var m portMapping
+	err := wire.Object(d, func(key string) error {
+		to := map[string]any{"hostPort": &m.HostPort, "containerPort": &m.ContainerPort, "protocol": &m.Protocol, "hostIP": &m.HostIP}
+		return wire.Value(d, to[key])
+	})
+	c.PortMappings = append(c.PortMappings, m)
+	return err
 }
 
 var protocols = map[string]uint8{"": 6, "tcp": 6, "udp": 17, "sctp": 132}
@@ -67,7 +52,7 @@ var protocols = map[string]uint8{"": 6, "tcp": 6, "udp": 17, "sctp": 132}
 // published are the container's published ports as the port program knows them.
 func (c *config) published() ([]port.Published, error) {
 	var ps []port.Published
-	for _, m := range c.RuntimeConfig.PortMappings {
+	for _, m := range c.PortMappings {
 		proto, ok := protocols[strings.ToLower(m.Protocol)]
 		if !ok {
 			return nil, fmt.Errorf("%w: portMappings: protocol %q: want tcp, udp or sctp", plugin.ErrConfig, m.Protocol)

@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("published: %+v %v", ps, err)
 	}
 	r, err := c.Result()
-	if err != nil || len(r.Interfaces) != 2 || r.Interfaces[1].Sandbox != "/n" || len(r.IPs) != 2 || r.IPs[0].Gateway.String() != "10.0.0.1" || r.IPs[1].Gateway.IsValid() || r.Nameservers[0] != "10.0.0.53" {
+	if err != nil || len(r.Interfaces) != 2 || r.Interfaces[1].Sandbox != "/n" || len(r.IPs) != 2 || r.IPs[0].Gateway.String() != "10.0.0.1" || r.IPs[1].Gateway.IsValid() || r.DNS.Nameservers[0] != "10.0.0.53" {
 		t.Errorf("result: %+v %v", r, err)
 	}
 	var out bytes.Buffer

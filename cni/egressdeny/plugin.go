@@ -119,7 +119,7 @@ func (cl *call) guarding(ports *port.Ports, rec tenant.Record, r port.Result) (g
 	if g.Published, err = cl.c.published(); err != nil {
 		return g, 0, err
 	}
-	g.Resolvers = egress.Resolvers(r.Nameservers, egress.ResolvConf...)
+	g.Resolvers = egress.Resolvers(r.DNS.Nameservers, egress.ResolvConf...)
 	f = port.Count | port.Guard
 	if e.Mode("egress") == policy.Audit {
 		f |= port.Audit

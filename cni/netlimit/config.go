@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/go-json-experiment/json/jsontext"
-
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
@@ -14,28 +13,35 @@ import (
 // bandwidth is what the reference plugin of that name takes: bits a second and bits, from the container's point of
 // view; 0 is not set.
 type bandwidth struct {
-	IngressRate  uint64 `json:"ingressRate"`
-	IngressBurst uint64 `json:"ingressBurst"`
-	EgressRate   uint64 `json:"egressRate"`
-	EgressBurst  uint64 `json:"egressBurst"`
+	IngressRate, IngressBurst, EgressRate, EgressBurst uint64
+	ShapedSubnets, UnshapedSubnets                     []string // of v1.6.0
+}
 
-	ShapedSubnets   []string `json:"shapedSubnets"`
-	UnshapedSubnets []string `json:"unshapedSubnets"`
+// member reads the value of a key.
+func (b *bandwidth) member(d *wire.Decoder, key string) (known bool, err error) {
+	switch key {
+	case "shapedSubnets":
+		return true, wire.Strings(d, &b.ShapedSubnets)
+	case "unshapedSubnets":
+		return true, wire.Strings(d, &b.UnshapedSubnets)
+	}
+	to, known := map[string]*uint64{
+		"ingressRate": &b.IngressRate, "ingressBurst": &b.IngressBurst, "egressRate": &b.EgressRate, "egressBurst": &b.EgressBurst,
+	}[key]
+	if !known {
+		return false, nil
+	}
+	return true, wire.Value(d, to)
 }
 
 // config is the network configuration on stdin.
 type config struct {
 	plugin.Config
-	Ingress    string `json:"ingress"`    // "100Mbit"
-	Egress     string `json:"egress"`     // "100Mbit"
-	Min        string `json:"min"`        // guaranteed share of the tenant's total
-	HonorBurst bool   `json:"honorBurst"` // bursts of more than a second of the rate too
+	Ingress, Egress string // "100Mbit"
+	Min             string // guaranteed share of the tenant's total
+	HonorBurst      bool   // bursts of more than a second of the rate too
 	bandwidth
-
-	RuntimeConfig struct {
-		Bandwidth *bandwidth `json:"bandwidth"`
-	} `json:"runtimeConfig"`
-	Rest map[string]jsontext.Value `json:",embed"`
+	Runtime bandwidth // runtimeConfig.bandwidth
 
 	limits  [2]shape.Limit // ingress, egress: the lowest of conflist and runtimeConfig
 	min     policy.BitsPerSecond
@@ -46,10 +52,7 @@ type config struct {
 
 func parse(stdin []byte) (*config, error) {
 	c := &config{}
-	if err := plugin.Decode(stdin, c); err != nil {
-		return nil, err
-	}
-	if err := c.Check(c.Rest); err != nil {
+	if err := c.Decode(stdin, c.member); err != nil {
 		return nil, err
 	}
 	if err := c.parseLimits(); err != nil {
@@ -58,12 +61,36 @@ func parse(stdin []byte) (*config, error) {
 	return c, nil
 }
 
-func (c *config) parseLimits() error {
-	sets := []*bandwidth{&c.bandwidth}
-	if c.RuntimeConfig.Bandwidth != nil {
-		sets = append(sets, c.RuntimeConfig.Bandwidth)
+// member reads the value of a key that only netlimit has. In runtimeConfig others' keys are passed over.
+func (c *config) member(d *wire.Decoder, key string) (known bool, err error) {
+	switch key {
+	case "ingress":
+		return true, wire.Value(d, &c.Ingress)
+	case "egress":
+		return true, wire.Value(d, &c.Egress)
+	case "min":
+		return true, wire.Value(d, &c.Min)
+	case "honorBurst":
+		return true, wire.Value(d, &c.HonorBurst)
+	case "runtimeConfig":
+		return true, wire.Object(d, func(key string) error {
+			if key != "bandwidth" {
+				return wire.Value(d, nil)
+			}
+			return wire.Object(d, func(key string) error {
+				known, err := c.Runtime.member(d, key)
+				if !known && err == nil {
+					err = wire.Value(d, nil)
+				}
+				return err
+			})
+		})
 	}
-	for i, b := range sets {
+	return c.bandwidth.member(d, key)
+}
+
+func (c *config) parseLimits() error {
+	for i, b := range []*bandwidth{&c.bandwidth, &c.Runtime} {
 		from := []string{"", "runtimeConfig.bandwidth."}[i]
 		for j, r := range []struct {
 			name        string
@@ -120,7 +147,7 @@ func (c *config) limit(name string, rate, burst uint64) (shape.Limit, error) {
 	}
 	l := shape.Limit{Rate: policy.BitsPerSecond(rate), Burst: burst / 8}
 	if burst > rate && !c.HonorBurst {
-		c.notes = append(c.notes, fmt.Sprintf("%sBurst of %d bits is more than a second at %v: taken back to 3 ms; \"honorBurst\": true keeps it", name, burst, l.Rate))
+		c.notes = append(c.notes, fmt.Sprintf("%sBurst of %d bits is more than a second at %v: taken back to 5 ms; \"honorBurst\": true keeps it", name, burst, l.Rate))
 		l.Burst = 0
 	}
 	return l, nil

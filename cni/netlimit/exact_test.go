@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
 )
 
@@ -103,7 +104,7 @@ func (p *tap) rest(t *testing.T, counters func() port.Counters) port.Counters {
 }
 
 // What is counted is what passed, to the byte: uploads as the container offered them, downloads as it was given them;
-// with packets that are divided later and without; shaped and not; across CHECK and a second ADD.
+// with packets that are divided later and without; shaped and not; across CHECK, a second ADD and a changed limit.
 func TestCountsAreExact(t *testing.T) {
 	w := newWorld(t, "[tenant.blue.total]\ningress = \"80Mbit\"\negress = \"40Mbit\"\n")
 	for _, gso := range []string{"on", "off"} {
@@ -124,6 +125,15 @@ func TestCountsAreExact(t *testing.T) {
 				send(t, b.ns.Fd(), w.host.Fd(), gateway, 3<<20)
 				w.must("CHECK", b, keys)
 				w.must("ADD", b, keys)
+				if err := w.set(b, func(x *shape.Want) error {
+					x.Out.Rate = 30e6
+					if name == "own" {
+						x.In.Rate = 30e6
+					}
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
 				send(t, w.host.Fd(), b.ns.Fd(), b.ip, 3<<20)
 				time.Sleep(300 * time.Millisecond) // what is under way, and the queue of what was sent again
 				w.host.Command("ip", "link", "set", b.veth, "nomaster")

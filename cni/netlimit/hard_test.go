@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
@@ -51,6 +53,39 @@ func TestKilledAdd(t *testing.T) {
 	w.must("GC", &box{id: "-"}, `,"cni.dev/valid-attachments":[]`)
 	if l := strings.Join(w.host.Links(), " "); strings.Contains(l, "bh-") {
 		t.Errorf("left: %s", l)
+	}
+}
+
+// Whenever the interface goes from under an ADD, that ends with a CNI error or with success, and DEL leaves nothing.
+func TestVethGoneMidWay(t *testing.T) {
+	w := newWorld(t, "[tenant.blue.total]\negress = \"20Mbit\"\n")
+	keys := `,"tenant":"blue","ingress":"10Mbit"`
+	failed := 0
+	for i := range 10 {
+		b := w.box(fmt.Sprintf("c%d", i))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(time.Duration(i) * 150 * time.Microsecond)
+			w.host.Command("ip", "link", "del", b.veth)
+		}()
+		_, err := w.call("ADD", b, keys)
+		<-done
+		var e *types.Error
+		if errors.As(err, &e) {
+			failed++
+			if e.Code == types.ErrInternal && !strings.Contains(e.Msg, "no such device") {
+				t.Errorf("a veth that went: code %d: %v", e.Code, e)
+			}
+		}
+		b.veth = ""
+		w.must("DEL", b, keys)
+		w.nothing(b)
+	}
+	if failed == 0 {
+		b := w.box("last")
+		w.host.Command("ip", "link", "del", b.veth)
+		w.fails("ADD", b, keys, types.ErrUnknownContainer, b.veth)
 	}
 }
 

@@ -5,8 +5,6 @@ package main
 import (
 	"os"
 
-	"github.com/containernetworking/cni/pkg/types"
-
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
@@ -16,7 +14,7 @@ var codes = plugin.Codes{
 	shape.ErrOccupied:  plugin.CodeOccupied,
 	shape.ErrMismatch:  plugin.CodeDiffers,
 	shape.ErrExhausted: plugin.CodeFull,
-	shape.ErrLimit:     types.ErrInvalidNetworkConfig,
+	shape.ErrLimit:     plugin.CodeConfig,
 }
 
 func main() {

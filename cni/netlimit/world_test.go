@@ -35,6 +35,7 @@ type world struct {
 	host   *testenv.NS
 	th     *testenv.Thread
 	policy string
+	state  string // of the policy: where the state is
 	dirs   port.Dirs
 	n      int
 }
@@ -54,10 +55,8 @@ func newWorld(t testing.TB, policy string) *world {
 	w.th = w.host.NewThread()
 	w.dirs = port.Dirs{Bpffs: testenv.Bpffs(t), Run: t.TempDir()}
 	w.policy = filepath.Join(t.TempDir(), "policy.toml")
-	text := fmt.Sprintf("version = 1\n[state]\nrun = %q\nlib = %q\nbpffs = %q\n[log]\nfile = %q\n%s\n", w.dirs.Run, t.TempDir(), w.dirs.Bpffs, w.logFile(), policy)
-	if err := os.WriteFile(w.policy, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.state = fmt.Sprintf("version = 1\n[state]\nrun = %q\nlib = %q\nbpffs = %q\n[log]\nfile = %q\n", w.dirs.Run, t.TempDir(), w.dirs.Bpffs, w.logFile())
+	w.write(policy)
 	ctx := bpf.SetupContext{Bpffs: w.dirs.Bpffs, Run: w.dirs.Run, Netns: w.host.Inode()}
 	for _, setup := range []func(bpf.SetupContext) error{bpf.SetupPort, bpf.SetupShape} {
 		if err := setup(ctx); err != nil {
@@ -68,6 +67,14 @@ func newWorld(t testing.TB, policy string) *world {
 	w.host.Command("ip", "addr", "add", gateway+"/16", "dev", "br0")
 	w.host.Command("ip", "link", "set", "br0", "up")
 	return w
+}
+
+// write makes policy the policy.
+func (w *world) write(policy string) {
+	w.t.Helper()
+	if err := os.WriteFile(w.policy, []byte(w.state+policy+"\n"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) logFile() string { return w.dirs.Run + "/log" }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel"
@@ -314,6 +315,16 @@ func (k *container) account() error {
 	id := k.rec.Identity
 	_, err := usage.Open(usage.DirsOf(k.Policy, k.Config, id.Tenant),
 		usage.Opening{ID: k.State.ID, Pid: k.State.Pid, Tenant: id.Tenant, Kind: id.Kind, Name: k.rec.Name, Image: k.rec.Image,
-			Pod: k.rec.PodName, Sandbox: id.Sandbox, Engine: id.Engine, Runtime: k.rec.Runtime, Bundle: k.Bundle, Rootfs: k.Spec.RootPath(k.Bundle)})
+			Pod: k.rec.PodName, Sandbox: id.Sandbox, Engine: id.Engine, Runtime: k.rec.Runtime, Bundle: k.Bundle, Rootfs: k.Spec.RootPath(k.Bundle), Netns: k.netnsPath()})
 	return err
+}
+
+// netnsPath is the network namespace that the container was told to join; "" is none.
+func (k *container) netnsPath() string {
+	for _, n := range k.Spec.Linux.Namespaces {
+		if n.Type == specs.NetworkNamespace {
+			return n.Path
+		}
+	}
+	return ""
 }

@@ -4,9 +4,9 @@ import (
 	"errors"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
-	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
-	"github.com/bulkhead-containers/bulkhead/pkg/rogue"
+	"github.com/bulkhead-containers/bulkhead/pkg/rogue/leftover"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
@@ -17,7 +17,7 @@ func leftovers(c *hook.Call) uint64 {
 	rec, ok, err := recs.Get(c.State.ID)
 	n := 0
 	if err == nil && ok && rec.Pid != 0 { // of no process yet: the next life's, as in release
-		n, err = rogue.Leftovers(rec, recs.List)
+		n, err = leftover.Count(rec, recs.List)
 	}
 	if err != nil {
 		c.Log.Error("left-overs not counted", "container", c.State.ID, "reason", err.Error())
@@ -38,9 +38,9 @@ func release(c *hook.Call, left uint64) {
 	// `podman restart` calls CNI's ADD and precreate of the next life before the poststop of this one: a record of no process
 	// yet is the next life's.
 	if left > 0 {
-		err = errors.Join(err, patch.Forget(c.Policy.State.Run, id))
+		err = errors.Join(err, kept.Forget(c.Policy.State.Run, id))
 	} else if rec, ok, rerr := recs.Get(id); rerr != nil || ok && (rec.Pid != 0 || rec.Cgroup != 0) {
-		err = errors.Join(err, recs.Delete(id), patch.Forget(c.Policy.State.Run, id))
+		err = errors.Join(err, recs.Delete(id), kept.Forget(c.Policy.State.Run, id))
 	}
 	if err != nil {
 		c.Log.Error("not released", "container", id, "reason", err.Error(), "hint", "bulkhead gc")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
+	"github.com/bulkhead-containers/bulkhead/pkg/harden/kept"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden/patch"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 )
@@ -33,8 +34,11 @@ func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log 
 		return nil, err
 	}
 	out, err := patch.Settle(c.Policy, want.Effective.Mode("harden"), c.JSON, res, log)
+	if err == nil {
+		out, err = patch.Account(c.Policy, container, out)
+	}
 	if err != nil || len(res.Changes) == 0 {
 		return out, err
 	}
-	return out, patch.Keep(c.Policy.State.Run, container.ID, c.JSON)
+	return out, kept.Keep(c.Policy.State.Run, container.ID, c.JSON)
 }

@@ -108,14 +108,14 @@ func attachAccount(dir, name, pin string) error {
 
 // accountCgroup is the cgroup2 directory above all containers, "" where there is none.
 func accountCgroup(ctx SetupContext) (string, error) {
-	if ctx.Cgroup2 != "" {
-		if _, err := os.Stat(ctx.Cgroup2); errors.Is(err, fs.ErrNotExist) {
-			return "", nil
-		}
-		return ctx.Cgroup2, nil
-	}
 	tree, err := kcgroup.Find(kcgroup.DefaultRoot)
-	return tree.Unified, err
+	if ctx.Cgroup2 == "" || err != nil || tree.Unified == "" {
+		return tree.Unified, err
+	}
+	if !strings.HasPrefix(ctx.Cgroup2, tree.Unified+"/") {
+		return "", fmt.Errorf("count sockets above %s: want a directory below %s", ctx.Cgroup2, tree.Unified)
+	}
+	return ctx.Cgroup2, os.MkdirAll(ctx.Cgroup2, 0o755)
 }
 
 func attachAccountSockets(dir, name, pin, target string, attach ebpf.AttachType) error {

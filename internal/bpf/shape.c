@@ -60,6 +60,21 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } slots SEC(".maps");
 
+/*
+ * What has come to a container's own veth to be shaped, as its class counts what leaves: the difference is what was
+ * dropped or waits. Apart from the slot, which a changed limit writes anew.
+ */
+struct seen {
+	__u64 bytes, packets;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct slot_key);
+	__type(value, struct seen);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} seen SEC(".maps");
+
 /* Who is shaped, for user space alone: the key is a digest of network, container and interface. */
 struct plan {
 	__u8 bytes[512];
@@ -174,11 +189,19 @@ int shape_ifb(struct __sk_buff *skb)
 	return classify(skb, skb->ingress_ifindex);
 }
 
-/* On the host side of the container's own veth. */
+/* On the host side of the container's own veth. HTB has its lock: nobody else counts meanwhile. */
 SEC("tc")
 int shape_own(struct __sk_buff *skb)
 {
-	return classify(skb, skb->ifindex);
+	struct slot_key k = { .device = skb->ifindex, .veth = skb->ifindex };
+	int r = classify(skb, skb->ifindex);
+	struct seen *n;
+
+	if (r == TC_ACT_OK && skb->tc_classid != PASSING && (n = bpf_map_lookup_elem(&seen, &k))) {
+		n->bytes += skb->wire_len;
+		n->packets += skb->gso_segs ? skb->gso_segs : 1;
+	}
+	return r;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,9 +17,14 @@ import (
 // Decoder reads one document.
 type Decoder = jsontext.Decoder
 
+// decoders are used again: a new one brings its own stacks and buffers.
+var decoders = sync.Pool{New: func() any { return new(Decoder) }}
+
 // Whole reads data, one object and nothing behind it: member is called for each name, and reads the value.
 func Whole(data []byte, member func(d *Decoder, name string) error) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(data))
+	d := decoders.Get().(*Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(data))
 	if err := Object(d, func(name string) error { return member(d, name) }); err != nil {
 		return err
 	}

@@ -20,7 +20,8 @@ func (w *Writer) Name(name string) {
 	}
 	w.some = true
 	if name != "" {
-		w.B = append(append(append(w.B, '"'), name...), `":`...)
+		w.B, _ = jsontext.AppendQuote(w.B, name)
+		w.B = append(w.B, ':')
 	}
 }
 

@@ -131,7 +131,7 @@ func (k *Container) remember(key port.Key, i port.Interface) error {
 			r.Pid = k.Pid
 		}
 		if r.Started.IsZero() {
-			r.Started = time.Now()
+			r.Started = time.Now().UTC()
 		}
 		return nil
 	})

@@ -137,10 +137,7 @@ func Release(d Dirs, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return file.Remove(name)
 }
 
 // Alive says whether the container's process lives.

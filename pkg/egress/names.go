@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/go-json-experiment/json"
 	"github.com/google/renameio/v2"
 
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -67,8 +68,22 @@ func ReadNames(run string) (Names, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read names: %w", err)
 	}
-	var n Names
-	if err := json.Unmarshal(b, &n); err != nil {
+	n := Names{}
+	err = wire.Whole(b, func(d *wire.Decoder, name string) error {
+		var as []string
+		if err := wire.Strings(d, &as); err != nil {
+			return err
+		}
+		for _, s := range as {
+			a, err := netip.ParseAddr(s)
+			if err != nil {
+				return err
+			}
+			n[name] = append(n[name], a)
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read names %s: %w", namesFile(run), err)
 	}
 	return n, nil
@@ -76,11 +91,13 @@ func ReadNames(run string) (Names, error) {
 
 // WriteNames keeps the addresses of names for every ADD to come.
 func WriteNames(run string, n Names) error {
-	b, err := json.Marshal(n, json.Deterministic(true))
-	if err != nil {
-		return fmt.Errorf("write names: %w", err)
-	}
-	if err := renameio.WriteFile(namesFile(run), b, 0o600); err != nil {
+	var w wire.Writer
+	w.Object("", func() {
+		for _, name := range slices.Sorted(maps.Keys(n)) {
+			w.List(name, len(n[name]), func(i int) { w.Text("", n[name][i].String(), true) })
+		}
+	})
+	if err := renameio.WriteFile(namesFile(run), w.B, 0o600); err != nil {
 		return fmt.Errorf("write names: %w", err)
 	}
 	return nil

@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/types"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
@@ -35,77 +32,78 @@ const maxConfig = 1 << 20
 
 // Config is the part of a network configuration that every chained plugin has; a plugin embeds it.
 type Config struct {
-	CNIVersion string `json:"cniVersion"`
-	Name       string `json:"name"`
-	Type       string `json:"type"`
+	CNIVersion, Name, Type string
 
-	PolicyFile string `json:"config"` // "": the system's
-	Tenant     string `json:"tenant"` // whose the network is
+	PolicyFile string // key `config`; "": the system's
+	Tenant     string // key `tenant`: whose the network is
 
-	PrevResult  jsontext.Value `json:"prevResult"`
-	Attachments []Attachment   `json:"cni.dev/valid-attachments"`
+	PrevResult  []byte       // as it came
+	Attachments []Attachment // key `cni.dev/valid-attachments`
 }
 
 // Attachment is one that the engine knows, for GC.
-type Attachment struct {
-	ContainerID string `json:"containerID"`
-	IfName      string `json:"ifname"`
-}
+type Attachment struct{ ContainerID, IfName string }
 
 // specKeys are keys of the CNI specification that mean nothing to these plugins.
 var specKeys = []string{"args", "capabilities", "dns", "ipam", "ipMasq", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"}
 
-// Decode reads stdin into c, a struct that embeds Config; rest is the map of the keys that c does not know.
-func Decode(stdin []byte, c any) error {
+// Decode reads stdin into c; own reads the value of a key that the plugin has besides, or says that it has none such.
+// Unknown keys and values that mean nothing are errors.
+func (c *Config) Decode(stdin []byte, own func(d *wire.Decoder, key string) (known bool, err error)) error {
 	if len(stdin) > maxConfig {
 		return fmt.Errorf("%w: want at most %d bytes, have %d", ErrDecode, maxConfig, len(stdin))
 	}
-	if err := json.Unmarshal(stdin, c); err != nil {
-		return fmt.Errorf("%w: %w", ErrDecode, err)
-	}
-	return nil
-}
-
-// Member reads the value of a key that every plugin has; known is false, and nothing read, where it is none of these.
-func (c *Config) Member(d *wire.Decoder, name string) (known bool, err error) {
-	switch name {
-	case "prevResult":
-		c.PrevResult, err = d.ReadValue()
-		c.PrevResult = bytes.Clone(c.PrevResult)
-		return true, err
-	case "cni.dev/valid-attachments":
-		return true, wire.List(d, func() error {
-			var a Attachment
-			err := wire.Object(d, func(name string) error {
-				return wire.Value(d, map[string]any{"containerID": &a.ContainerID, "ifname": &a.IfName}[name])
-			})
-			c.Attachments = append(c.Attachments, a)
+	unknown := ""
+	err := wire.Whole(stdin, func(d *wire.Decoder, key string) error {
+		switch key {
+		case "cniVersion":
+			return wire.Value(d, &c.CNIVersion)
+		case "name":
+			return wire.Value(d, &c.Name)
+		case "type":
+			return wire.Value(d, &c.Type)
+		case "config":
+			return wire.Value(d, &c.PolicyFile)
+		case "tenant":
+			return wire.Value(d, &c.Tenant)
+		case "prevResult":
+			v, err := d.ReadValue()
+			c.PrevResult = slices.Clone(v)
 			return err
-		})
-	}
-	to := map[string]any{"cniVersion": &c.CNIVersion, "name": &c.Name, "type": &c.Type, "config": &c.PolicyFile, "tenant": &c.Tenant}[name]
-	if to == nil {
-		return false, nil
-	}
-	return true, wire.Value(d, to)
-}
-
-// Check refuses unknown keys, and values that mean nothing.
-func (c *Config) Check(rest map[string]jsontext.Value) error {
-	for k := range rest {
-		if !slices.Contains(specKeys, k) && !strings.ContainsAny(k, "./") { // dotted names are other people's extensions
-			return fmt.Errorf("%w: unknown key %q", ErrConfig, k)
+		case "cni.dev/valid-attachments":
+			return wire.List(d, func() error { return c.attachment(d) })
 		}
-	}
-	if c.Name == "" {
+		if known, err := own(d, key); known || err != nil {
+			return err
+		}
+		if !slices.Contains(specKeys, key) && !strings.ContainsAny(key, "./") { // dotted names are other people's extensions
+			unknown = key
+		}
+		return wire.Value(d, nil)
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDecode, err)
+	case unknown != "":
+		return fmt.Errorf("%w: unknown key %q", ErrConfig, unknown)
+	case c.Name == "":
 		return fmt.Errorf("%w: want a network name, have none", ErrConfig)
-	}
-	if c.Tenant != "" {
+	case c.Tenant != "":
 		if err := policy.ValidTenant(c.Tenant); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
 	return nil
+}
+
+func (c *Config) attachment(d *wire.Decoder) error {
+	var a Attachment
+	err := wire.Object(d, func(key string) error {
+		to := map[string]any{"containerID": &a.ContainerID, "ifname": &a.IfName}
+		return wire.Value(d, to[key])
+	})
+	c.Attachments = append(c.Attachments, a)
+	return err
 }
 
 // Lenient is what DEL needs. What made ADD fail, a key of the wrong type say, is no reason for DEL to fail.
@@ -116,7 +114,7 @@ func (c *Config) Result() (r port.Result, err error) {
 	if len(c.PrevResult) == 0 {
 		return r, fmt.Errorf("%w: prevResult: want one (%s is chained behind the plugin that makes the interface), have none", ErrConfig, c.Type)
 	}
-	if err := json.Unmarshal(c.PrevResult, &r); err != nil {
+	if err := r.Decode(c.PrevResult); err != nil {
 		return r, fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
 	}
 	return r, nil
@@ -124,29 +122,24 @@ func (c *Config) Result() (r port.Result, err error) {
 
 // PrintResult passes on the result of the plugins before, of which these plugins change nothing.
 func (c *Config) PrintResult(w io.Writer) error {
-	has, members := false, 0
-	if err := wire.Whole(c.PrevResult, func(d *wire.Decoder, name string) error {
-		has = has || name == "cniVersion"
+	members, version := 0, false
+	err := wire.Whole(c.PrevResult, func(d *wire.Decoder, key string) error {
 		members++
+		version = version || key == "cniVersion"
 		return wire.Value(d, nil)
-	}); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
 	}
 	out := bytes.TrimSpace(c.PrevResult)
-	if out[0] != '{' {
-		return fmt.Errorf("%w: prevResult: want an object, have %.40s", ErrDecode, out)
-	}
-	if !has {
-		v, err := jsontext.AppendQuote([]byte(`{"cniVersion":`), c.CNIVersion)
-		if err != nil {
-			return err
-		}
+	if !version {
+		comma := ""
 		if members > 0 {
-			v = append(v, ',')
+			comma = ","
 		}
-		out = append(v, out[1:]...)
+		out = append(fmt.Appendf(nil, `{"cniVersion":%q%s`, c.CNIVersion, comma), bytes.TrimPrefix(out, []byte("{"))...)
 	}
-	_, err := w.Write(append(out, '\n'))
+	_, err = w.Write(append(out, '\n'))
 	return err
 }
 
@@ -221,13 +214,35 @@ func (c *Call) Forget() error {
 	return tenant.OpenRecords(c.Policy.State.Run).Detach(c.args.ContainerID, c.Key.Network, c.Key.IfName)
 }
 
-// Codes of these plugins' own, from 100 on as the specification has them.
+// Codes of the specification ("Error"), and from 100 on these plugins' own.
 const (
-	CodeRefused  = 100 // the policy refuses
-	CodeOccupied = 101 // another container, or another plugin, holds what is wanted
-	CodeDiffers  = 102 // CHECK: not as it was made
-	CodeFull     = 103 // no room: the port's maps, the class ids of a tree
+	CodeIncompatible     = 1
+	CodeUnknownContainer = 3
+	CodeEnvironment      = 4
+	CodeIO               = 5
+	CodeDecode           = 6
+	CodeConfig           = 7
+	CodeNetns            = 8
+	CodeUnavailable      = 50
+	CodeRefused          = 100 // the policy refuses
+	CodeOccupied         = 101 // another container, or another plugin, holds what is wanted
+	CodeDiffers          = 102 // CHECK: not as it was made
+	CodeFull             = 103 // no room: the port's maps, the class ids of a tree
+	CodeInternal         = 999
 )
+
+// Error is a CNI error.
+type Error struct {
+	Code         uint
+	Msg, Details string
+}
+
+func (e *Error) Error() string {
+	if e.Details == "" {
+		return e.Msg
+	}
+	return e.Msg + "; " + e.Details
+}
 
 // Codes are a plugin's own errors and their numbers, beside those that all share.
 type Codes map[error]uint
@@ -244,23 +259,23 @@ func (own Codes) Of(err error) uint {
 		is   bool
 		code uint
 	}{
-		{errors.Is(err, ErrDecode), types.ErrDecodingFailure},
-		{errors.Is(err, ErrUnavailable), types.ErrPluginNotAvailable},
+		{errors.Is(err, ErrDecode), CodeDecode},
+		{errors.Is(err, ErrUnavailable), CodeUnavailable},
 		{errors.As(err, &refusal), CodeRefused},
 		{errors.Is(err, tenant.ErrDisagree), CodeRefused},
 		{errors.Is(err, port.ErrInUse), CodeOccupied},
 		{errors.Is(err, port.ErrDiffers), CodeDiffers},
 		{errors.Is(err, port.ErrFull), CodeFull},
-		{errors.Is(err, ErrConfig), types.ErrInvalidNetworkConfig},
-		{errors.Is(err, policy.ErrInvalid), types.ErrInvalidNetworkConfig},
-		{errors.Is(err, port.ErrNoHostSide), types.ErrInvalidNetworkConfig},
-		{errors.Is(err, rtnl.ErrNotExist), types.ErrUnknownContainer},
+		{errors.Is(err, ErrConfig), CodeConfig},
+		{errors.Is(err, policy.ErrInvalid), CodeConfig},
+		{errors.Is(err, port.ErrNoHostSide), CodeConfig},
+		{errors.Is(err, rtnl.ErrNotExist), CodeUnknownContainer},
 	} {
 		if m.is {
 			return m.code
 		}
 	}
-	return types.ErrInternal
+	return CodeInternal
 }
 
 // Map gives a verb's error its number, and its hint as details.
@@ -274,6 +289,6 @@ func (own Codes) Map(f func(*Args) error) func(*Args) error {
 		if h := policy.HintOf(err); h != "" {
 			details = "hint: " + h
 		}
-		return types.NewError(own.Of(err), err.Error(), details)
+		return &Error{own.Of(err), err.Error(), details}
 	}
 }

@@ -1,17 +1,15 @@
 package plugin
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/types"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-containers/bulkhead/internal/wire"
 )
 
 // Versions are those of the CNI specification that these plugins speak.
@@ -43,18 +41,16 @@ func (v Verbs) Run(getenv func(string) string, stdin io.Reader, stdout, stderr i
 	if err == nil {
 		return 0
 	}
-	e := &types.Error{Code: types.ErrInternal, Msg: err.Error()}
+	e := &Error{Code: CodeInternal, Msg: err.Error()}
 	errors.As(err, &e)
-	out, err := json.Marshal(struct {
-		CNIVersion string `json:"cniVersion,omitzero"`
-		Code       uint   `json:"code"`
-		Msg        string `json:"msg"`
-		Details    string `json:"details,omitzero"`
-	}{head.CNIVersion, e.Code, e.Msg, e.Details}, jsontext.Multiline(true))
-	if err == nil {
-		_, err = stdout.Write(append(out, '\n'))
-	}
-	if err != nil {
+	var w wire.Writer
+	w.Object("", func() {
+		w.Text("cniVersion", head.CNIVersion, false)
+		w.Number("code", uint64(e.Code), true)
+		w.Text("msg", e.Msg, true)
+		w.Text("details", e.Details, false)
+	})
+	if _, err := stdout.Write(append(w.B, '\n')); err != nil {
 		fmt.Fprintf(stderr, "%s: %v (%v)\n", about, e, err)
 	}
 	return 1
@@ -75,16 +71,10 @@ func (v Verbs) run(getenv func(string) string, stdin io.Reader, stdout io.Writer
 		"VERSION": {},
 	}[cmd]
 	if !ok {
-		return Head{}, types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("CNI_COMMAND: want ADD, CHECK, DEL, GC, STATUS or VERSION, have %q", cmd), "")
+		return Head{}, &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_COMMAND: want ADD, CHECK, DEL, GC, STATUS or VERSION, have %q", cmd)}
 	}
 	if verb.call == nil {
-		out, err := json.Marshal(struct {
-			CNIVersion        string   `json:"cniVersion"`
-			SupportedVersions []string `json:"supportedVersions"`
-		}{Versions[len(Versions)-1], Versions})
-		if err == nil {
-			_, err = stdout.Write(append(out, '\n'))
-		}
+		_, err := fmt.Fprintf(stdout, "{\"cniVersion\":%q,\"supportedVersions\":[\"%s\"]}\n", Versions[len(Versions)-1], strings.Join(Versions, `","`))
 		return Head{}, err
 	}
 	var missing []string
@@ -94,31 +84,31 @@ func (v Verbs) run(getenv func(string) string, stdin io.Reader, stdout io.Writer
 		}
 	}
 	if len(missing) > 0 {
-		return Head{}, types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("required env variables [%s] missing", strings.Join(missing, ",")), "")
+		return Head{}, &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("required env variables [%s] missing", strings.Join(missing, ","))}
 	}
 	a := &Args{ContainerID: getenv("CNI_CONTAINERID"), Netns: getenv("CNI_NETNS"), IfName: getenv("CNI_IFNAME"), Args: getenv("CNI_ARGS")}
 	if slices.Contains(verb.needs, "CNI_CONTAINERID") && !validName(a.ContainerID) {
-		return Head{}, types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("CNI_CONTAINERID: want a letter or digit, then letters, digits and _.-, have %q", a.ContainerID), "")
+		return Head{}, &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_CONTAINERID: want a letter or digit, then letters, digits and _.-, have %q", a.ContainerID)}
 	}
 	if slices.Contains(verb.needs, "CNI_IFNAME") && !validInterface(a.IfName) {
-		return Head{}, types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("CNI_IFNAME: want 1 to 15 characters without / : and blanks, have %q", a.IfName), "")
+		return Head{}, &Error{Code: CodeEnvironment, Msg: fmt.Sprintf("CNI_IFNAME: want 1 to 15 characters without / : and blanks, have %q", a.IfName)}
 	}
 	var err error
 	if a.StdinData, err = io.ReadAll(io.LimitReader(stdin, maxConfig+1)); err != nil {
-		return Head{}, types.NewError(types.ErrIOFailure, fmt.Sprintf("read stdin: %v", err), "")
+		return Head{}, &Error{Code: CodeIO, Msg: fmt.Sprintf("read stdin: %v", err)}
 	}
 	if a.Head, err = readHead(a.StdinData); err != nil {
-		return a.Head, types.NewError(types.ErrDecodingFailure, err.Error(), "")
+		return a.Head, &Error{Code: CodeDecode, Msg: err.Error()}
 	}
 	if !validName(a.Head.Name) {
-		return a.Head, types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("name of the network: want a letter or digit, then letters, digits and _.-, have %q", a.Head.Name), "")
+		return a.Head, &Error{Code: CodeConfig, Msg: fmt.Sprintf("name of the network: want a letter or digit, then letters, digits and _.-, have %q", a.Head.Name)}
 	}
 	if at := slices.Index(Versions, a.Head.CNIVersion); at < 0 || at < slices.Index(Versions, verb.since) {
 		want := Versions[max(slices.Index(Versions, verb.since), 0):]
-		return a.Head, types.NewError(types.ErrIncompatibleCNIVersion, fmt.Sprintf("cniVersion for %s: want one of %s, have %q", cmd, strings.Join(want, ", "), a.Head.CNIVersion), "")
+		return a.Head, &Error{Code: CodeIncompatible, Msg: fmt.Sprintf("cniVersion for %s: want one of %s, have %q", cmd, strings.Join(want, ", "), a.Head.CNIVersion)}
 	}
 	if o := getenv("CNI_NETNS_OVERRIDE"); a.Netns != "" && o != "1" && !strings.EqualFold(o, "true") && ownNamespace(a.Netns) {
-		return a.Head, types.NewError(types.ErrInvalidNetNS, fmt.Sprintf("CNI_NETNS: want the container's network namespace, have the plugin's own: %s", a.Netns), "")
+		return a.Head, &Error{Code: CodeNetns, Msg: fmt.Sprintf("CNI_NETNS: want the container's network namespace, have the plugin's own: %s", a.Netns)}
 	}
 	return a.Head, verb.call(a)
 }
@@ -128,31 +118,17 @@ func readHead(stdin []byte) (h Head, err error) {
 	if len(stdin) > maxConfig {
 		return h, fmt.Errorf("%w: want at most %d bytes, have more", ErrDecode, maxConfig)
 	}
-	d := jsontext.NewDecoder(bytes.NewReader(stdin))
-	t, err := d.ReadToken()
-	if err == nil && t.Kind() != '{' {
-		err = fmt.Errorf("want an object, have %v", t)
-	}
-	for err == nil && d.PeekKind() != '}' {
-		var key, v jsontext.Value
-		if key, err = d.ReadValue(); err != nil {
-			break
+	err = wire.Whole(stdin, func(d *wire.Decoder, key string) error {
+		switch key {
+		case "cniVersion":
+			return wire.Value(d, &h.CNIVersion)
+		case "name":
+			return wire.Value(d, &h.Name)
+		case "config":
+			return wire.Value(d, &h.PolicyFile)
 		}
-		to := map[string]*string{`"cniVersion"`: &h.CNIVersion, `"name"`: &h.Name, `"config"`: &h.PolicyFile}[string(key)]
-		if v, err = d.ReadValue(); err == nil && to != nil {
-			var s []byte
-			if s, err = jsontext.AppendUnquote(nil, v); err != nil {
-				err = fmt.Errorf("%s: want a string, have %s", key, v)
-			}
-			*to = string(s)
-		}
-	}
-	if err == nil {
-		_, err = d.ReadToken()
-	}
-	if err == nil && len(bytes.TrimSpace(stdin[d.InputOffset():])) > 0 {
-		err = errors.New("something follows the object")
-	}
+		return wire.Value(d, nil)
+	})
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDecode, err)
 	}

@@ -1,52 +1,60 @@
 package port
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/bulkhead-containers/bulkhead/internal/wire"
 )
 
-// Result is the part of a CNI result (any version) that Find reads.
+// Result is the part of a CNI result (any version) that Find reads, in a form that costs a plugin little to decode.
 type Result struct {
-	Interfaces  []ResultInterface
-	IPs         []ResultIP
-	Nameservers []string
+	Interfaces []ResultInterface `json:"interfaces"`
+	IPs        []ResultIP        `json:"ips"`
+	DNS        ResultDNS         `json:"dns"`
 }
 
 // ResultInterface is one interface of a result.
-type ResultInterface struct{ Name, Mac, Sandbox string }
+type ResultInterface struct {
+	Name    string `json:"name"`
+	Mac     string `json:"mac"`
+	Sandbox string `json:"sandbox"`
+}
 
 // ResultIP is one address of a result.
 type ResultIP struct {
-	Address netip.Prefix
-	Gateway netip.Addr
+	Interface *int         `json:"interface"`
+	Address   netip.Prefix `json:"address"`
+	Gateway   netip.Addr   `json:"gateway,omitzero"`
 }
 
-// UnmarshalJSONFrom reads the members that Result has, and passes over the others.
-func (r *Result) UnmarshalJSONFrom(d *wire.Decoder) error {
-	return wire.Object(d, func(name string) error {
-		switch name {
+// ResultDNS is the resolvers of a result.
+type ResultDNS struct {
+	Nameservers []string `json:"nameservers"`
+}
+
+// Decode reads the JSON of a result.
+func (r *Result) Decode(b []byte) error {
+	return wire.Whole(b, func(d *wire.Decoder, key string) error {
+		switch key {
 		case "interfaces":
 			return wire.List(d, func() error {
 				var i ResultInterface
-				err := wire.Object(d, func(name string) error {
-					return wire.Value(d, map[string]any{"name": &i.Name, "mac": &i.Mac, "sandbox": &i.Sandbox}[name])
-				})
+				to := map[string]any{"name": &i.Name, "mac": &i.Mac, "sandbox": &i.Sandbox}
+				err := wire.Object(d, func(key string) error { return wire.Value(d, to[key]) })
 				r.Interfaces = append(r.Interfaces, i)
 				return err
 			})
 		case "ips":
 			return wire.List(d, func() error {
-				var ip ResultIP
-				err := ip.read(d)
-				r.IPs = append(r.IPs, ip)
+				var i ResultIP
+				err := wire.Object(d, func(key string) error { return i.member(d, key) })
+				r.IPs = append(r.IPs, i)
 				return err
 			})
 		case "dns":
-			return wire.Object(d, func(name string) error {
-				if name == "nameservers" {
-					return wire.Strings(d, &r.Nameservers)
+			return wire.Object(d, func(key string) error {
+				if key == "nameservers" {
+					return wire.Strings(d, &r.DNS.Nameservers)
 				}
 				return wire.Value(d, nil)
 			})
@@ -55,25 +63,25 @@ func (r *Result) UnmarshalJSONFrom(d *wire.Decoder) error {
 	})
 }
 
-func (ip *ResultIP) read(d *wire.Decoder) error {
-	return wire.Object(d, func(name string) (err error) {
-		var s string
-		switch name {
-		case "address", "gateway":
-			if err = wire.Value(d, &s); err != nil || s == "" {
-				return err
-			}
-		default:
+func (i *ResultIP) member(d *wire.Decoder, key string) (err error) {
+	text := ""
+	switch key {
+	case "interface":
+		if d.PeekKind() == 'n' {
 			return wire.Value(d, nil)
 		}
-		if name == "gateway" {
-			ip.Gateway, err = netip.ParseAddr(s)
-		} else {
-			ip.Address, err = netip.ParsePrefix(s)
-		}
-		if err != nil {
-			err = fmt.Errorf("%q is none", s)
+		i.Interface = new(int)
+		return wire.Value(d, i.Interface)
+	case "address":
+		if err = wire.Value(d, &text); err == nil && text != "" {
+			i.Address, err = netip.ParsePrefix(text)
 		}
 		return err
-	})
+	case "gateway":
+		if err = wire.Value(d, &text); err == nil && text != "" {
+			i.Gateway, err = netip.ParseAddr(text)
+		}
+		return err
+	}
+	return wire.Value(d, nil)
 }

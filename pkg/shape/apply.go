@@ -142,9 +142,11 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 			if err := s.ensureTree(dev, "", 0, w.MTU, "shape_own"); err != nil {
 				return place{}, err
 			}
-		}
-		if _, err := s.class(dev, at.Base); err != nil {
-			at.Anew = true
+			if _, err := s.class(dev, at.Base); err != nil { // a hand took it away: another begins, and so does what it has seen
+				if err := s.startSeen(dev, w.Veth); err != nil {
+					return place{}, err
+				}
+			}
 		}
 		return at, s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at)
 	}
@@ -156,11 +158,12 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 	if err != nil {
 		return place{}, err
 	}
-	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil && b.Device == "" {
-		err = s.ensureTree(dev, "", 0, w.MTU, "shape_own")
-	}
-	if err == nil {
-		err = s.grow(d, dev, fresh.Base, w, b, create, &fresh)
+	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
+		if b.Device == "" {
+			err = s.ownTree(d, w, b, &fresh)
+		} else {
+			err = s.grow(d, dev, fresh.Base, w, b, create, &fresh)
+		}
 	}
 	if err != nil {
 		s.clear(d, w.Veth, fresh)
@@ -169,14 +172,32 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 	return fresh, nil
 }
 
-// free finds a place for another container; the caller holds the tree's lock. On a container's own veth there is one,
-// unless somebody else's root has its number.
+// ownTree makes the tree on a container's own veth: the classifier comes when there is a class for what it finds.
+func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, at *place) error {
+	err := s.do(unix.RTM_NEWQDISC, create, htbRoot(w.Veth))
+	if errors.Is(err, unix.EEXIST) {
+		_ = s.slots.Delete(slotKeyOf(w.Veth, w.Veth)) // so that nobody takes theirs for ours
+		return s.occupied(w.Veth)
+	}
+	if err != nil {
+		return fmt.Errorf("set htb root of link %d: %w", w.Veth, err)
+	}
+	if err = s.open(w.Veth, 0, w.MTU); err == nil {
+		err = s.grow(d, w.Veth, at.Base, w, b, create, at)
+	}
+	if err == nil {
+		err = s.startSeen(w.Veth, w.Veth)
+	}
+	if err == nil {
+		err = s.closeTree(w.Veth, w.MTU, "shape_own")
+	}
+	return err
+}
+
+// free finds a place for another container; the caller holds the tree's lock. On a container's own veth there is one.
 func (s *Shaper) free(dev uint32, device string, veth uint32) (place, error) {
 	at := place{Device: dev, Base: firstMinor}
 	if device == "" {
-		if kind, _ := s.qdisc(dev, handleHTB, handleRoot); kind != "" {
-			return place{}, fmt.Errorf("%w: link %d: want no root qdisc, have an %s of number 1 that is not ours", ErrOccupied, dev, kind)
-		}
 		return at, nil
 	}
 	at.Base = firstMinor + 3*(veth%slotsPerTree)
@@ -366,6 +387,7 @@ func (s *Shaper) clear(d [16]byte, veth uint32, at place) (dropped uint64) {
 	dropped = s.drops(at)
 	_ = s.slots.Delete(slotKeyOf(at.Device, veth))
 	if at.Device == veth {
+		_ = s.seen.Delete(slotKeyOf(veth, veth))
 		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(veth, handleHTB, handleRoot, 0, nil))
 		return dropped
 	}
@@ -407,25 +429,34 @@ func (s *Shaper) Dropped(k Key) (uint64, error) {
 	return n, nil
 }
 
+// startSeen lets the classifier count what comes to a class that begins at 0.
+func (s *Shaper) startSeen(dev, veth uint32) error {
+	if err := s.seen.Update(slotKeyOf(dev, veth), make([]byte, seenBytes), bpf.Any); err != nil {
+		return fmt.Errorf("set count of link %d: %w", veth, err)
+	}
+	return nil
+}
+
 // Delivered corrects what the port counted into a container where its own veth is the shaper: the port's program sees a
-// download before the queue, and the classes count what left it. Where an IFB is the shaper the program sees what comes
-// back from it, and c is right as it is. It is as it was too where the interface is gone.
+// download before the queue. What the classifier has seen and the class not sent was dropped, or waits. Where an IFB is
+// the shaper the program sees what comes back from it, and c is right as it is. It is as it was too where the interface
+// is gone.
 func (s *Shaper) Delivered(k Key, c *port.Counters) error {
 	d := digest(k)
 	r, ok, err := s.record(d)
-	if err != nil || !ok || r.In.Device != r.Want.Veth || r.In.Anew || !s.owns(d, r.In.Device, r.Want.Veth) {
+	if err != nil || !ok || r.In.Device != r.Want.Veth || !s.owns(d, r.In.Device, r.Want.Veth) {
 		return err
 	}
-	var bytes, packets uint64
-	for _, minor := range []uint32{r.In.Base, minorPassing} {
-		st, err := s.class(r.In.Device, minor)
-		if err != nil {
-			return nil // the interface is gone
-		}
-		bytes, packets = bytes+st.bytes, packets+st.packets
+	st, err := s.class(r.In.Device, r.In.Base)
+	if err != nil {
+		return nil // the interface is gone
 	}
-	// Frames from before the claim are the classes' alone, and those in the queue the port's.
-	c.In.Bytes, c.In.Packets = min(bytes, c.In.Bytes), min(packets, c.In.Packets)
+	v := make([]byte, seenBytes)
+	if err := s.seen.Lookup(slotKeyOf(r.In.Device, r.Want.Veth), v); err != nil {
+		return nil
+	}
+	less := func(seen, sent, of uint64) uint64 { return of - min(seen-min(sent, seen), of) }
+	c.In.Bytes, c.In.Packets = less(ne.Uint64(v), st.bytes, c.In.Bytes), less(ne.Uint64(v[8:]), st.packets, c.In.Packets)
 	c.In.TenantBytes, c.In.TenantPackets = min(c.In.TenantBytes, c.In.Bytes), min(c.In.TenantPackets, c.In.Packets)
 	return nil
 }

@@ -25,10 +25,10 @@ const AbleFqCodel = 1
 // Shaper has the maps of one network namespace, and a socket in it. It belongs to one goroutine on the thread that
 // opened it.
 type Shaper struct {
-	dir, run, ns          string
-	slots, plans, subnets *bpf.Map
-	able                  uint32
-	rt                    *rtnl.Conn
+	dir, run, ns                string
+	slots, seen, plans, subnets *bpf.Map
+	able                        uint32
+	rt                          *rtnl.Conn
 }
 
 // Open opens what is pinned for the calling thread's network namespace.
@@ -43,7 +43,7 @@ func Open(d port.Dirs) (*Shaper, error) {
 		to       **bpf.Map
 		name     string
 		key, val int
-	}{{&s.slots, "slots", 8, slotBytes}, {&s.plans, "plans", 16, planBytes}, {&s.subnets, "subnets", subnetKey, 4}} {
+	}{{&s.slots, "slots", 8, slotBytes}, {&s.seen, "seen", 8, seenBytes}, {&s.plans, "plans", 16, planBytes}, {&s.subnets, "subnets", subnetKey, 4}} {
 		if *m.to, err = bpf.OpenMap(filepath.Join(s.dir, m.name)); err == nil {
 			err = (*m.to).Expect(m.key, m.val)
 		}
@@ -108,7 +108,7 @@ func (s *Shaper) readAbilities() error {
 
 // Close closes the descriptors; what is shaped stays so.
 func (s *Shaper) Close() {
-	for _, m := range []*bpf.Map{s.slots, s.plans, s.subnets} {
+	for _, m := range []*bpf.Map{s.slots, s.seen, s.plans, s.subnets} {
 		if m != nil {
 			m.Close()
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -13,15 +14,21 @@ import (
 
 // Recorded is what the container has now, or ErrNotShaped.
 func (s *Shaper) Recorded(k Key) (Want, error) {
+	w, _, err := s.recorded(k)
+	return w, err
+}
+
+// recorded is Recorded; live says that an administrator set it.
+func (s *Shaper) recorded(k Key) (w Want, live bool, err error) {
 	d := digest(k)
 	r, ok, err := s.record(d)
 	if err != nil {
-		return Want{}, err
+		return Want{}, false, err
 	}
 	if !ok {
-		return Want{}, fmt.Errorf("%w: %s", ErrNotShaped, k)
+		return Want{}, false, fmt.Errorf("%w: %s", ErrNotShaped, k)
 	}
-	w := r.Want
+	w = r.Want
 	w.Key = k
 	if r.Networks > 0 {
 		err = s.subnets.Each(func(key, _ []byte) bool {
@@ -31,7 +38,7 @@ func (s *Shaper) Recorded(k Key) (Want, error) {
 			return true
 		})
 	}
-	return w, err
+	return w, r.Live, err
 }
 
 func subnetOf(key []byte) netip.Prefix {
@@ -52,7 +59,7 @@ func Audit(p *policy.Policy, e policy.Effective, w *Want, log *journal.Logger) {
 		Verdict: policy.Change, Section: "network", Object: w.Key.IfName,
 		Reason: fmt.Sprintf("limit ingress to %v, egress to %v, the tenant's sum to %v and %v (0bit: no limit)", w.In.Rate, w.Out.Rate, w.TotalIn, w.TotalOut),
 	}, log)
-	*w = Want{Key: w.Key, Veth: w.Veth}
+	*w = Want{Key: w.Key, Veth: w.Veth, Asked: w.Asked}
 }
 
 // Admit puts a container's interfaces under the limits and totals of the tenant that rec says it is of. CNI came first and
@@ -60,60 +67,93 @@ func Audit(p *policy.Policy, e policy.Effective, w *Want, log *journal.Logger) {
 // nothing but a lookup where nothing is to change.
 func Admit(p *policy.Policy, config string, rec tenant.Record, log *journal.Logger) error {
 	e := p.For(rec.Identity.Tenant)
-	compartment := rec.Compartment
-	if rec.Identity.Tenant == "" {
-		compartment = 0
-	}
 	if e.Mode("network") == policy.Audit || rec.Identity.Exempt {
 		return nil
 	}
-	d := port.Dirs{Bpffs: p.State.Bpffs, Run: p.State.Run}
 	for _, i := range rec.NetIfs {
 		k := Key{Network: i.Network, ContainerID: rec.ContainerID, IfName: i.Name}
-		if err := admit(d, config, k, uint32(i.HostIfindex), e, compartment); err != nil {
+		if _, err := rebound(p, config, k, uint32(i.HostIfindex), rec, log); err != nil {
 			return fmt.Errorf("admit to the limits of tenant %q: %w", rec.Identity.Tenant, err)
 		}
 	}
 	return nil
 }
 
-func admit(d port.Dirs, config string, k Key, veth uint32, e policy.Effective, compartment uint32) error {
-	s, err := Open(d)
-	ask := Ask{}
-	if err == nil {
-		defer s.Close()
-		w, err := s.Recorded(k)
-		switch {
-		case err == nil:
-			ask, veth = w.Asked, w.Veth
-			ask.Subnets, ask.Only = w.Subnets, w.Only
-			now := ask.Bound(k, veth, e, compartment)
-			if now.sameLimits(&w) {
-				return nil
+// Reload gives the interfaces of running containers the limits that policy wants of them now, and says how many it
+// changed. What `bulkhead limit` set stays, under the tenant's new totals. No packet and no count is lost.
+func Reload(p *policy.Policy, config string, recs []tenant.Record, log *journal.Logger) (changed int, err error) {
+	ports, err := port.Open(port.DirsOf(p.State))
+	if errors.Is(err, port.ErrNotSetUp) {
+		return 0, nil // no port was ever made here
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer ports.Close()
+	for _, rec := range recs {
+		if rec.Identity.Exempt {
+			continue
+		}
+		for _, i := range rec.NetIfs {
+			k := Key{Network: i.Network, ContainerID: rec.ContainerID, IfName: i.Name}
+			if e, e1 := ports.Lookup(k); e1 != nil || e.Limit == 0 { // it has ended, or its network has no netlimit
+				continue
 			}
-		case !errors.Is(err, ErrNotShaped):
-			return err
+			is, e := rebound(p, config, k, uint32(i.HostIfindex), rec, log)
+			switch {
+			case errors.Is(e, port.ErrNoEntry), errors.Is(e, rtnl.ErrNotExist): // it has ended meanwhile
+			case e != nil:
+				err = errors.Join(err, fmt.Errorf("reload limits of %s: %w", k, e))
+			case is:
+				changed++
+			}
 		}
-	} else if !errors.Is(err, ErrNotSetUp) {
-		return err
 	}
-	w := ask.Bound(k, veth, e, compartment)
-	if s == nil || !w.Limited() {
-		if !w.Limited() && ask.none() {
-			return nil
-		}
-		if s, err = OpenOrSetup(d, config); err != nil {
-			return err
-		}
-		defer s.Close()
-	}
-	return s.reshape(d, w, false)
+	return changed, err
 }
 
-func (a *Ask) none() bool { return a.In.Rate == 0 && a.Out.Rate == 0 }
+// rebound puts an interface under policy as it is now; changed is false where that is what it has.
+func rebound(p *policy.Policy, config string, k Key, veth uint32, rec tenant.Record, log *journal.Logger) (changed bool, err error) {
+	e, compartment := p.For(rec.Identity.Tenant), rec.Compartment
+	if rec.Identity.Tenant == "" {
+		compartment = 0
+	}
+	d := port.DirsOf(p.State)
+	s, err := Open(d)
+	if err == nil {
+		defer s.Close()
+	} else if !errors.Is(err, ErrNotSetUp) {
+		return false, err
+	}
+	ask, have, had, live := Ask{}, Want{}, false, false
+	if s != nil {
+		have, live, err = s.recorded(k)
+		if had = err == nil; had {
+			ask, veth = have.Asked, have.Veth
+			ask.Subnets, ask.Only = have.Subnets, have.Only
+		} else if !errors.Is(err, ErrNotShaped) {
+			return false, err
+		}
+	}
+	w := ask.Bound(k, veth, e, compartment)
+	if live {
+		w.In, w.Out, w.Min = have.In, have.Out, have.Min
+	}
+	Audit(p, e, &w, log)
+	if had && w.sameLimits(&have) || !had && !w.Limited() {
+		return false, nil
+	}
+	if s == nil {
+		if s, err = OpenOrSetup(d, config); err != nil {
+			return false, err
+		}
+		defer s.Close()
+	}
+	return true, s.reshape(d, w, live)
+}
 
 func (w *Want) sameLimits(o *Want) bool {
-	return w.In == o.In && w.Out == o.Out && w.Min == o.Min && w.Tenant == o.Tenant && w.TotalIn == o.TotalIn && w.TotalOut == o.TotalOut
+	return w.In == o.In && w.Out == o.Out && w.Min == o.Min && w.Whole == o.Whole && w.Tenant == o.Tenant && w.TotalIn == o.TotalIn && w.TotalOut == o.TotalOut
 }
 
 // reshape applies w to an interface that has a port already.

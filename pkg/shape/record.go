@@ -12,6 +12,7 @@ import (
 const (
 	slotHead   = 16 + 8*4 + 2*8
 	slotBytes  = slotHead + 2*256*8
+	seenBytes  = 16
 	planBytes  = 512
 	subnetKey  = 24
 	planFormat = 1
@@ -33,7 +34,6 @@ type place struct {
 	Device uint32 // ifindex of the IFB or of the veth; 0: not shaped
 	Base   uint32 // minor of the container's class
 	Kept   uint64 // packets dropped by leaves that were replaced since
-	Anew   bool   // the class was made again under the container: its counters do not go back to the start
 }
 
 // Record is what the kernel holds of one container: what was wanted last, and where it hangs. It lives in a map
@@ -56,11 +56,8 @@ func (r *Record) marshal() []byte {
 	if w.Only {
 		flags |= 2
 	}
-	if r.In.Anew {
+	if w.Whole {
 		flags |= 4
-	}
-	if r.Out.Anew {
-		flags |= 8
 	}
 	for _, v := range []uint32{planFormat, flags, w.Veth, w.MTU, w.Tenant, r.Networks, r.In.Device, r.In.Base, r.Out.Device, r.Out.Base} {
 		b = ne.AppendUint32(b, v)
@@ -89,7 +86,7 @@ func unmarshalRecord(b []byte) (r Record, err error) {
 	w := &r.Want
 	u32()
 	flags := u32()
-	r.Live, w.Only, r.In.Anew, r.Out.Anew = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
+	r.Live, w.Only, w.Whole = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	w.Veth, w.MTU, w.Tenant, r.Networks = u32(), u32(), u32(), u32()
 	r.In.Device, r.In.Base, r.Out.Device, r.Out.Base = u32(), u32(), u32(), u32()
 	w.In = Limit{rate(), u64()}

@@ -56,10 +56,8 @@ func (s *Shaper) ensureTree(dev uint32, name string, total policy.BitsPerSecond,
 	if _, closed := s.class(dev, minorClosed); closed != nil { // no tree of ours
 		err := s.do(unix.RTM_NEWQDISC, create, htbRoot(dev))
 		if errors.Is(err, unix.EEXIST) {
-			if kind, _ := s.qdisc(dev, 0, handleRoot); !ours && kind != "htb" {
-				return fmt.Errorf("%w: link %d: want no root qdisc, have %s (another plugin's?)", ErrOccupied, dev, kind)
-			} else if !ours {
-				return fmt.Errorf("%w: link %d: want no root qdisc, have an htb that is not ours", ErrOccupied, dev)
+			if !ours {
+				return s.occupied(dev)
 			}
 			// A hand has put another root on our IFB.
 			if err = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, 0, handleRoot, 0, nil)); err == nil {
@@ -70,27 +68,57 @@ func (s *Shaper) ensureTree(dev uint32, name string, total policy.BitsPerSecond,
 			return fmt.Errorf("set htb root of link %d: %w", dev, err)
 		}
 	}
-	undo := func(err error) error {
-		if !ours { // on a container's own veth nothing half-made may stay: it would pass nothing
-			_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, handleHTB, handleRoot, 0, nil))
-		}
-		return err
+	if err = s.open(dev, total, mtu); err == nil {
+		err = s.closeTree(dev, mtu, prog)
 	}
+	if err != nil && !ours { // on a container's own veth nothing half-made may stay: it would pass nothing
+		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, handleHTB, handleRoot, 0, nil))
+	}
+	return err
+}
+
+// occupied says whose root qdisc a link has.
+func (s *Shaper) occupied(dev uint32) error {
+	kind, _ := s.qdisc(dev, 0, handleRoot)
+	if kind == "htb" {
+		kind = "an htb that is not ours"
+	}
+	return fmt.Errorf("%w: link %d: want no root qdisc, have %s (another plugin's?)", ErrOccupied, dev, kind)
+}
+
+// open adds the classes of a tree but the closed one: what has no class passes until closeTree, so that a container that
+// runs loses nothing while its tree is made.
+func (s *Shaper) open(dev uint32, total policy.BitsPerSecond, mtu uint32) error {
 	for _, c := range fixedClasses(total, mtu) {
+		if c.minor == minorClosed {
+			continue
+		}
 		if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
-			return undo(fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err))
+			return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
 		}
 	}
-	if err := s.do(unix.RTM_NEWQDISC, replace, bfifo(dev, minorClosed, 0)); err != nil {
-		return undo(fmt.Errorf("close class 1:%x of link %d: %w", minorClosed, dev, err))
-	}
+	return nil
+}
+
+// closeTree sets the classifier, and then drops what it finds no class for.
+func (s *Shaper) closeTree(dev, mtu uint32, prog string) error {
 	p, err := bpf.OpenProg(filepath.Join(s.dir, prog))
 	if err != nil {
-		return undo(err)
+		return err
 	}
 	defer p.Close()
 	if err := s.do(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, classifier(dev, p.FD(), prog)); err != nil {
-		return undo(fmt.Errorf("set classifier of link %d: %w", dev, err))
+		return fmt.Errorf("set classifier of link %d: %w", dev, err)
+	}
+	for _, c := range fixedClasses(0, mtu) {
+		if c.minor == minorClosed {
+			if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
+				return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
+			}
+		}
+	}
+	if err := s.do(unix.RTM_NEWQDISC, replace, bfifo(dev, minorClosed, 0)); err != nil {
+		return fmt.Errorf("close class 1:%x of link %d: %w", minorClosed, dev, err)
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func (r *Records) Delete(id string) error {
 	if err := ValidID(id); err != nil {
 		return fmt.Errorf("delete record: %w", err)
 	}
-	if err := os.Remove(r.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := kfile.Remove(r.path(id)); err != nil {
 		return fmt.Errorf("delete record: %w", err)
 	}
 	return nil

@@ -1,10 +1,13 @@
 package tenant
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -170,7 +173,18 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	}
 }
 
-// alive says whether there is a process pid.
+// alive says whether there is a process pid that has not ended.
 func alive(pid int) bool {
-	return pid > 1 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	return pid > 1 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) && !ended(fmt.Sprint("/proc/", pid))
+}
+
+// ended says whether a process is one whose parent has not asked for its end (proc_pid_stat(5)): where conmon was killed,
+// nobody may ever.
+func ended(dir string) bool {
+	b, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	_, after, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ") // a name may hold parentheses and blanks
+	return after != "" && strings.ContainsRune("ZX", rune(after[0]))
 }

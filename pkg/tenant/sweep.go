@@ -52,7 +52,7 @@ func look() (living, error) {
 			l.netns[st.Ino] = true
 		}
 		data, err := os.ReadFile(dir + "/cgroup")
-		if err != nil {
+		if err != nil || ended(dir) {
 			continue
 		}
 		for line := range strings.Lines(string(data)) {

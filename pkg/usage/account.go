@@ -37,6 +37,7 @@ type Account struct {
 	Rootfs    string    `json:"rootfs,omitempty"`
 	Pid       int       `json:"pid,omitzero"`
 	HostNet   bool      `json:"host_net,omitzero"` // it is in this host's network namespace: only its sockets tell its bytes
+	OwnNet    bool      `json:"own_net,omitzero"`  // its network namespace is no other container's: its sockets tell its bytes where no interface does
 	Start     time.Time `json:"start"`
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
@@ -71,6 +72,7 @@ func Open(d Dirs, o Opening) (*Account, error) {
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
 	a.HostNet = o.Pid > 0 && sameNamespace(o.Pid, "net")
+	a.OwnNet = o.Pid > 0 && !a.HostNet && !o.joined()
 	if werr := a.place(d); werr != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
@@ -198,6 +200,11 @@ func processStat(pid int) (state byte, start uint64, err error) {
 	}
 	start, err = strconv.ParseUint(f[19], 10, 64)
 	return f[0][0], start, err
+}
+
+// joined reports whether the container's network is that of another one, or of its pod, whose receipt has the bytes.
+func (o *Opening) joined() bool {
+	return strings.HasPrefix(o.Netns, "/proc/") || o.Sandbox != "" || o.Engine == "crio" || o.Engine == "containerd" && o.Netns != ""
 }
 
 // sameNamespace reports whether a process is in this process's namespace of a kind.

@@ -8,6 +8,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Close closes the account of a life: its receipt goes to the ledger, and is
@@ -55,7 +59,7 @@ func (a *Account) close(d Dirs, c Closing) (Receipt, error) {
 // take makes the account ours to close: by a lock that dies with us, and a
 // name that says that a receipt may have been written.
 func (a *Account) take() (*os.File, error) {
-	f, err := os.Open(a.path)
+	f, err := kfile.OpenFile(a.path, unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrClosed
 	}
@@ -78,7 +82,7 @@ func (a *Account) take() (*os.File, error) {
 		return f, nil
 	}
 	closing := a.base() + closingExt
-	if os.Rename(a.path, closing) != nil {
+	if unix.Rename(a.path, closing) != nil {
 		// The file system cannot be written. The receipt will wait elsewhere
 		// and the account stay; others look for the receipt first.
 		a.again = true
@@ -104,16 +108,32 @@ func sameFile(f *os.File, path string) bool {
 // forget removes the account's files and map entries: the receipt is written.
 // What an error leaves is for GC.
 func (a *Account) forget(d Dirs) error {
-	err := os.Remove(a.path)
+	err := unix.Unlink(a.path)
 	for _, name := range a.netFiles(d) {
-		os.Remove(name)
-		os.Remove(filepath.Dir(name)) // if it was the container's last life
+		kfile.Remove(name)
+		unix.Rmdir(filepath.Dir(name)) // if it was the container's last life
 	}
 	unregister(d, a)
+	for _, c := range a.Cgroups {
+		if filepath.Base(c.Dir) == "account-"+a.ID { // the accounting parent, which was there for us
+			removeEmpty(c.Dir)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("remove account, its receipt being written: %w", err)
 	}
 	return nil
+}
+
+// removeEmpty removes a cgroup and those below it, in which nobody is.
+func removeEmpty(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeEmpty(filepath.Join(dir, e.Name()))
+		}
+	}
+	os.Remove(dir) // occupied: a process that outlived its container is `bulkhead rogues`'
 }
 
 // receipt is what is known of the life now.
@@ -141,8 +161,8 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 	if len(nets) > 0 {
 		r.Net, r.How.Net = nets, Exact
 	}
-	if len(nets) == 0 && a.HostNet && fig.counted && a.inV2() {
-		r.Net, r.How.Net = fig.sockets(), Exact
+	if len(nets) == 0 && (a.HostNet || a.OwnNet) && fig.counted && a.socketsKnown(d) {
+		r.Net, r.How.Net = fig.sockets(a.HostNet), Exact
 	}
 	if torn > 0 || err != nil {
 		r.How.Net = LastSample

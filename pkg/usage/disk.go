@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // DiskBudget is how long a container's stop may wait for its layer to be
@@ -22,7 +24,7 @@ var errBudget = errors.New("not counted in time")
 // disk: the upper directory of the overlay mounted there. ok is false where
 // there is none, or where counting takes longer than budget.
 func DiskBytes(rootfs string, budget time.Duration) (bytes uint64, ok bool) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := kfile.OpenFile("/proc/self/mountinfo", os.O_RDONLY)
 	if err != nil {
 		return 0, false
 	}

@@ -27,6 +27,9 @@ type Dirs struct {
 	Lib   string // open/ and ledger/; survives a reboot
 	Bpffs string // object "account" is pinned in Bpffs/account
 
+	// Cgroup2 is the directory that the programs for sockets hang on; "": cgroup2's root.
+	Cgroup2 string
+
 	// Durable makes Open wait until the account is on the disk. Without it a
 	// life can be lost if the power fails within seconds of its start.
 	Durable bool
@@ -40,7 +43,7 @@ type Dirs struct {
 // is the policy file that the caller was given, for Setup.
 func DirsOf(p *policy.Policy, config, tenant string) Dirs {
 	return Dirs{
-		Run: p.State.Run, Lib: p.State.Lib, Bpffs: p.State.Bpffs,
+		Run: p.State.Run, Lib: p.State.Lib, Bpffs: p.State.Bpffs, Cgroup2: p.State.Cgroup2,
 		Durable: p.For(tenant).Accounting.Durable,
 		Setup:   func() error { return kernel.Setup(config, "account") },
 	}
@@ -71,6 +74,7 @@ type Opening struct {
 	Runtime string // runc, crun
 	Bundle  string
 	Rootfs  string    // writable layer's mount, for disk_bytes
+	Netns   string    // path of the network namespace that it was given; "" is a new one, or the host's
 	Started time.Time // zero: now
 }
 

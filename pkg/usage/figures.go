@@ -31,10 +31,16 @@ func (a *Account) figures(d Dirs) figures {
 		f.entry, f.counted, f.end = *e, true, e.end()
 		f.io, _ = ioOf(d, a.Token)
 	}
-	for _, c := range a.Cgroups {
+	f.readAll(a.Cgroups)
+	return f
+}
+
+// readAll adds what the cgroups' files say.
+func (f *figures) readAll(cgroups []Cgroup) {
+	for _, c := range cgroups {
 		f.read(c)
 	}
-	return f
+	f.files.Empty = f.alive && f.left == 0
 }
 
 // read adds what a cgroup's files say.
@@ -113,13 +119,10 @@ func (f *figures) cpu() (total, base cpuTimes, how string) {
 	}
 	how = Exact
 	if i < 0 && f.files.CPU != nil {
-		total, how = *f.files.CPU, LastSample
+		total, how = *f.files.CPU, f.files.how()
 		i = 0
 		if f.Flags&hasBaseV1 != 0 {
 			i = 1
-		}
-		if f.alive && f.left == 0 {
-			how = Exact
 		}
 	}
 	if i < 0 {
@@ -152,15 +155,25 @@ func (a cpuTimes) split() (user, system uint64) {
 	return min(user, a.NS), a.NS - min(user, a.NS)
 }
 
-// inV2 reports whether the container has a cgroup of its own in v2, by which
-// its sockets are known.
-func (a *Account) inV2() bool {
-	return slices.ContainsFunc(a.Cgroups, func(c Cgroup) bool { return c.Hierarchy == 0 })
+// socketsKnown reports whether the container has a cgroup of its own in v2,
+// below the one that the programs for sockets hang on, and they do hang there.
+func (a *Account) socketsKnown(d Dirs) bool {
+	if attached, err := filepath.Glob(d.pin("link_account_out_*")); err != nil || len(attached) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(a.Cgroups, func(c Cgroup) bool {
+		return c.Hierarchy == 0 && (d.Cgroup2 == "" || strings.HasPrefix(c.Dir, strings.TrimSuffix(d.Cgroup2, "/")+"/"))
+	})
 }
 
-// sockets is the traffic of the container's own sockets.
-func (f *figures) sockets() []Net {
-	return []Net{{Network: "host", Layer: 3, InBytes: f.InBytes, InPackets: f.InPackets, OutBytes: f.OutBytes, OutPackets: f.OutPackets}}
+// sockets is the traffic of the container's own sockets: on the host's network, or in a namespace of its own that has no
+// interface to count at (none, or a user-mode stack such as pasta).
+func (f *figures) sockets(host bool) []Net {
+	network := "own"
+	if host {
+		network = "host"
+	}
+	return []Net{{Network: network, Layer: 3, InBytes: f.InBytes, InPackets: f.InPackets, OutBytes: f.OutBytes, OutPackets: f.OutPackets}}
 }
 
 // fill writes the figures into a receipt.
@@ -175,16 +188,12 @@ func (f *figures) fill(r *Receipt) {
 			r.note("cpu includes the runtime's own init")
 		}
 	}
-	sampled := LastSample
-	if f.counted && !f.alive || f.alive && f.left == 0 {
-		sampled = Exact
-	}
 	switch {
 	case f.Flags&hasMemory != 0:
 		peak, kills := f.MemoryPages*uint64(os.Getpagesize()), f.OOMKills
 		r.MemoryPeak, r.OOMKills, r.How.Memory = &peak, &kills, Exact
 	case f.files.Memory != nil:
-		r.MemoryPeak, r.OOMKills, r.How.Memory = f.files.Memory, f.files.OOM, sampled
+		r.MemoryPeak, r.OOMKills, r.How.Memory = f.files.Memory, f.files.OOM, f.files.how()
 	}
 	switch {
 	case f.Flags&hasPids != 0:
@@ -194,9 +203,13 @@ func (f *figures) fill(r *Receipt) {
 		peak := f.PidsPeak
 		r.PidsPeak, r.How.Pids = &peak, LastSample
 	case f.files.Pids != nil:
-		r.PidsPeak, r.How.Pids = f.files.Pids, sampled
+		r.PidsPeak, r.How.Pids = f.files.Pids, f.files.how()
 	}
 	if f.counted {
+		sampled := LastSample // of tasks that live on nothing is known yet
+		if !f.alive || f.left == 0 {
+			sampled = Exact
+		}
 		rd, wr := f.ReadBytes, f.WriteBytes
 		r.IO, r.TaskRead, r.TaskWrite, r.How.IO = f.io, &rd, &wr, sampled
 		if f.alive {

@@ -46,6 +46,8 @@ func GC(d Dirs, grace time.Duration) (Swept, error) {
 	for _, a := range accounts {
 		if a.dead(d, boot, grace) {
 			dead = append(dead, a)
+		} else if err := a.resample(d); err != nil {
+			errs = append(errs, fmt.Errorf("sample %q: %w", a.ID, err))
 		}
 	}
 	have, err := haveReceipts(d, dead)

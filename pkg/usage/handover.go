@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // reading is one line of an account's .net file.
@@ -28,6 +26,15 @@ type cgroupSample struct {
 	Memory *uint64   `json:"memory_peak_bytes,omitzero"`
 	OOM    *uint64   `json:"oom_kills,omitzero"`
 	Pids   *uint64   `json:"pids_peak,omitzero"`
+	Empty  bool      `json:"empty,omitzero"` // nobody was left who could use more
+}
+
+// how says how figures of the files were had.
+func (s *cgroupSample) how() string {
+	if s.Empty {
+		return Exact
+	}
+	return LastSample
 }
 
 // HandOver adds an interface's final counters to the open account of the
@@ -56,19 +63,34 @@ func HandOver(d Dirs, r NetReading) error {
 	if err != nil {
 		return fail(err)
 	}
-	line, err := seal(reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters, Sample: a.sample(d)})
-	if err != nil {
+	if err := a.note(d, reading{V: Version, Port: r.Port, Since: r.Since.UTC(), Net: r.Counters, Sample: a.sample(d)}); err != nil {
 		return fail(err)
 	}
+	return nil
+}
+
+// note keeps a reading with the account.
+func (a *Account) note(d Dirs, r reading) error {
+	line := sealed(r.marshal())
 	var errs []error
 	for _, name := range a.netFiles(d) {
-		if err := appendLine(name, line); err == nil {
+		err := appendLine(name, line)
+		if err == nil {
 			return nil
-		} else {
-			errs = append(errs, err)
 		}
+		errs = append(errs, err)
 	}
-	return fail(errors.Join(errs...))
+	return errors.Join(errs...)
+}
+
+// resample keeps what the files of a container that lives say now, where the programs do not count: if nobody is there at
+// its end, this is the last that is known.
+func (a *Account) resample(d Dirs) error {
+	s := a.sample(d)
+	if s == nil {
+		return nil
+	}
+	return a.note(d, reading{V: Version, Sample: s})
 }
 
 // netFiles are where an account's readings lie: beside it, or where there is
@@ -125,12 +147,15 @@ func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, er
 	add := func(line []byte, _ bool) error {
 		var r reading
 		line, err := verify(line)
-		if err != nil || json.Unmarshal(line, &r) != nil {
+		if err != nil || r.unmarshal(line) != nil {
 			torn++
 			return nil
 		}
 		if r.Sample != nil {
 			last = r.Sample
+		}
+		if r.Net.IfName == "" { // a sample alone
+			return nil
 		}
 		k := key{r.Net.Network, r.Net.IfName, r.Port}
 		if i, ok := at[k]; !ok {
@@ -162,9 +187,7 @@ func (a *Account) sample(d Dirs) *cgroupSample {
 		return nil
 	}
 	var f figures
-	for _, c := range a.Cgroups {
-		f.read(c)
-	}
+	f.readAll(a.Cgroups)
 	if !f.alive {
 		return nil
 	}

@@ -1,10 +1,13 @@
 package usage
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // disk is a block device of the host.
@@ -23,7 +26,12 @@ func (d disk) dev() string {
 // every container's, and /proc/diskstats is one file where /sys/block has one
 // for each.
 func disks() []disk {
-	b, err := os.ReadFile("/proc/diskstats")
+	f, err := kfile.OpenFile("/proc/diskstats", os.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
 	if err != nil {
 		return nil
 	}

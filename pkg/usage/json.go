@@ -2,8 +2,8 @@ package usage
 
 import "github.com/bulkhead-containers/bulkhead/internal/wire"
 
-// Accounts and receipts are written, and accounts read, member by member (internal/wire): a hook does so once. A test
-// holds this to the structs' tags.
+// Accounts, readings and receipts are written and read member by member (internal/wire). A test holds this to the structs'
+// tags.
 
 func (a *Account) marshal() []byte {
 	w := wire.Writer{B: make([]byte, 0, 4096)}
@@ -24,6 +24,7 @@ func (a *Account) marshal() []byte {
 		w.Text("rootfs", a.Rootfs, false)
 		w.Integer("pid", a.Pid, false)
 		w.Flag("host_net", a.HostNet)
+		w.Flag("own_net", a.OwnNet)
 		w.Time("start", a.Start, true)
 		w.Number("start_boot_ns", a.StartBoot, true)
 		w.Number("token", a.Token, true)
@@ -89,6 +90,8 @@ func (a *Account) member(name string) any {
 		return &a.Pid
 	case "host_net":
 		return &a.HostNet
+	case "own_net":
+		return &a.OwnNet
 	case "start":
 		return &a.Start
 	case "start_boot_ns":
@@ -154,7 +157,7 @@ func (r *Receipt) marshal() []byte {
 		})
 		figure(&w, "task_read_bytes", r.TaskRead)
 		figure(&w, "task_write_bytes", r.TaskWrite)
-		w.List("net", len(r.Net), func(i int) { r.Net[i].encode(&w) })
+		w.List("net", len(r.Net), func(i int) { r.Net[i].encode(&w, "") })
 		figure(&w, "disk_bytes", r.Disk)
 		figure(&w, "leftovers", r.Leftovers)
 		w.Object("how", func() {
@@ -173,8 +176,8 @@ func (r *Receipt) marshal() []byte {
 	return w.B
 }
 
-func (n *Net) encode(w *wire.Writer) {
-	w.Object("", func() {
+func (n *Net) encode(w *wire.Writer, name string) {
+	w.Object(name, func() {
 		w.Text("network", n.Network, true)
 		w.Text("ifname", n.IfName, true)
 		w.Integer("layer", n.Layer, true)
@@ -187,4 +190,249 @@ func (n *Net) encode(w *wire.Writer) {
 		figure(w, "dropped_policy", n.DroppedPolicy)
 		figure(w, "dropped_shaper", n.DroppedShaper)
 	})
+}
+
+// counted reads a figure that may be absent.
+func counted(d *wire.Decoder, to **uint64) error {
+	if d.PeekKind() == 'n' {
+		return wire.Value(d, nil)
+	}
+	*to = new(uint64)
+	return wire.Value(d, *to)
+}
+
+func (r *Receipt) unmarshal(b []byte) error {
+	return wire.Whole(b, func(d *wire.Decoder, name string) error {
+		switch name {
+		case "exit":
+			if d.PeekKind() == 'n' {
+				return wire.Value(d, nil)
+			}
+			r.Exit = new(int)
+			return wire.Value(d, r.Exit)
+		case "io":
+			return wire.List(d, func() error {
+				var io IO
+				err := wire.Object(d, func(name string) error { return wire.Value(d, io.member(name)) })
+				r.IO = append(r.IO, io)
+				return err
+			})
+		case "net":
+			return wire.List(d, func() error {
+				var n Net
+				err := n.decode(d)
+				r.Net = append(r.Net, n)
+				return err
+			})
+		case "how":
+			return wire.Object(d, func(name string) error { return wire.Value(d, r.How.member(name)) })
+		}
+		if to := r.figure(name); to != nil {
+			return counted(d, to)
+		}
+		return wire.Value(d, r.member(name))
+	})
+}
+
+// figure is where a figure that may be absent goes; nil for other members.
+func (r *Receipt) figure(name string) **uint64 {
+	switch name {
+	case "cpu_user_ns":
+		return &r.CPUUser
+	case "cpu_system_ns":
+		return &r.CPUSystem
+	case "memory_peak_bytes":
+		return &r.MemoryPeak
+	case "oom_kills":
+		return &r.OOMKills
+	case "pids_peak":
+		return &r.PidsPeak
+	case "cpu_raw_ns":
+		return &r.CPURaw
+	case "task_read_bytes":
+		return &r.TaskRead
+	case "task_write_bytes":
+		return &r.TaskWrite
+	case "disk_bytes":
+		return &r.Disk
+	case "leftovers":
+		return &r.Leftovers
+	}
+	return nil
+}
+
+func (r *Receipt) member(name string) any {
+	switch name {
+	case "v":
+		return &r.V
+	case "life":
+		return &r.Life
+	case "tenant":
+		return &r.Tenant
+	case "kind":
+		return &r.Kind
+	case "id":
+		return &r.ID
+	case "name":
+		return &r.Name
+	case "image":
+		return &r.Image
+	case "pod":
+		return &r.Pod
+	case "sandbox":
+		return &r.Sandbox
+	case "engine":
+		return &r.Engine
+	case "runtime":
+		return &r.Runtime
+	case "start":
+		return &r.Start
+	case "end":
+		return &r.End
+	case "closed_by":
+		return &r.ClosedBy
+	case "note":
+		return &r.Note
+	case "sum":
+		return &r.Sum
+	}
+	return nil
+}
+
+func (io *IO) member(name string) any {
+	switch name {
+	case "dev":
+		return &io.Dev
+	case "read_bytes":
+		return &io.Read
+	case "write_bytes":
+		return &io.Write
+	}
+	return nil
+}
+
+func (h *How) member(name string) any {
+	switch name {
+	case "cpu":
+		return &h.CPU
+	case "memory":
+		return &h.Memory
+	case "pids":
+		return &h.Pids
+	case "io":
+		return &h.IO
+	case "net":
+		return &h.Net
+	case "disk":
+		return &h.Disk
+	case "exit":
+		return &h.Exit
+	}
+	return nil
+}
+
+func (n *Net) decode(d *wire.Decoder) error {
+	return wire.Object(d, func(name string) error {
+		switch name {
+		case "network":
+			return wire.Value(d, &n.Network)
+		case "ifname":
+			return wire.Value(d, &n.IfName)
+		case "layer":
+			return wire.Value(d, &n.Layer)
+		case "in_bytes":
+			return wire.Value(d, &n.InBytes)
+		case "in_packets":
+			return wire.Value(d, &n.InPackets)
+		case "in_tenant_bytes":
+			return counted(d, &n.InTenantBytes)
+		case "out_bytes":
+			return wire.Value(d, &n.OutBytes)
+		case "out_packets":
+			return wire.Value(d, &n.OutPackets)
+		case "out_tenant_bytes":
+			return counted(d, &n.OutTenantBytes)
+		case "dropped_policy":
+			return counted(d, &n.DroppedPolicy)
+		case "dropped_shaper":
+			return counted(d, &n.DroppedShaper)
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func (r *reading) marshal() []byte {
+	w := wire.Writer{B: make([]byte, 0, 1024)}
+	w.Object("", func() {
+		w.Integer("v", r.V, true)
+		w.Number("port", r.Port, true)
+		w.Time("since", r.Since, false)
+		r.Net.encode(&w, "net")
+		if r.Sample != nil {
+			w.Object("sample", func() {
+				if c := r.Sample.CPU; c != nil {
+					w.Object("cpu", func() {
+						w.Number("ns", c.NS, true)
+						w.Number("user", c.User, true)
+						w.Number("system", c.System, true)
+					})
+				}
+				figure(&w, "memory_peak_bytes", r.Sample.Memory)
+				figure(&w, "oom_kills", r.Sample.OOM)
+				figure(&w, "pids_peak", r.Sample.Pids)
+				w.Flag("empty", r.Sample.Empty)
+			})
+		}
+	})
+	return w.B
+}
+
+func (r *reading) unmarshal(b []byte) error {
+	return wire.Whole(b, func(d *wire.Decoder, name string) error {
+		switch name {
+		case "v":
+			return wire.Value(d, &r.V)
+		case "port":
+			return wire.Value(d, &r.Port)
+		case "since":
+			return wire.Value(d, &r.Since)
+		case "net":
+			return r.Net.decode(d)
+		case "sample":
+			r.Sample = &cgroupSample{}
+			return r.Sample.decode(d)
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func (s *cgroupSample) decode(d *wire.Decoder) error {
+	return wire.Object(d, func(name string) error {
+		switch name {
+		case "cpu":
+			s.CPU = &cpuTimes{}
+			return wire.Object(d, func(name string) error { return wire.Value(d, s.CPU.member(name)) })
+		case "memory_peak_bytes":
+			return counted(d, &s.Memory)
+		case "oom_kills":
+			return counted(d, &s.OOM)
+		case "pids_peak":
+			return counted(d, &s.Pids)
+		case "empty":
+			return wire.Value(d, &s.Empty)
+		}
+		return wire.Value(d, nil)
+	})
+}
+
+func (c *cpuTimes) member(name string) any {
+	switch name {
+	case "ns":
+		return &c.NS
+	case "user":
+		return &c.User
+	case "system":
+		return &c.System
+	}
+	return nil
 }

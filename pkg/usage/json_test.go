@@ -43,7 +43,41 @@ func TestJSONAsTagged(t *testing.T) {
 		if diff := cmp.Diff(string(want), string(r.marshal())); diff != "" {
 			t.Errorf("receipt: %s", diff)
 		}
+		var back Receipt
+		if err := back.unmarshal(want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r, back); diff != "" {
+			t.Errorf("receipt read back: %s", diff)
+		}
 	}
+	var h reading
+	wiretest.Fill(&h)
+	for _, h := range []reading{h, {}} {
+		want, err := json.Marshal(&h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(h.marshal())); diff != "" {
+			t.Errorf("reading: %s", diff)
+		}
+		var back reading
+		if err := back.unmarshal(want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(h, back); diff != "" {
+			t.Errorf("reading read back: %s", diff)
+		}
+	}
+}
+
+// seal is sealed for any struct.
+func seal(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return sealed(b), nil
 }
 
 func TestCRC32C(t *testing.T) {

@@ -331,7 +331,7 @@ func kernelDirsAt(t testing.TB) (d Dirs, cgroup2 string) {
 	if err == nil {
 		cgroup2 = testenv.Cgroup(t, mount)
 	} else {
-		cgroup2 = filepath.Join(d.Run, "none")
+		cgroup2 = "" // there is none
 	}
 	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: d.Bpffs, Run: d.Run, Cgroup2: cgroup2, Log: journal.To(io.Discard)}); err != nil {
 		t.Fatal(err)
@@ -556,9 +556,11 @@ func TestHundredShortContainers(t *testing.T) {
 	}
 }
 
-// TestHostNetworkIsCountedBySockets has a container on the host's network send
-// known bytes; what goes by loopback is left out.
-func TestHostNetworkIsCountedBySockets(t *testing.T) {
+// TestNetworkWithoutAPortIsCountedBySockets has a container without an interface
+// that the port program could count at send known bytes: on the host's network,
+// and in a namespace of its own (none, pasta). What goes by loopback is left
+// out. One that joined another's network has no bytes of its own.
+func TestNetworkWithoutAPortIsCountedBySockets(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.BPF, testenv.Command("ip"))
 	d, above := kernelDirsAt(t)
 	if !isDir(above) {
@@ -569,10 +571,24 @@ func TestHostNetworkIsCountedBySockets(t *testing.T) {
 	peer.Command("ip", "addr", "add", "192.0.2.2/24", "dev", "hn1")
 	host.Command("ip", "addr", "add", "192.0.2.1/24", "dev", "hn0")
 	host.Command("ip", "link", "set", "lo", "up")
+	const sent = 10 * (1000 + 28)
 	for _, tc := range []struct {
-		address string
-		want    uint64
-	}{{"192.0.2.2:9", 10 * (1000 + 28)}, {"127.0.0.1:9", 0}} {
+		name, address, netns, network string
+		inHost                        bool
+		want                          uint64
+	}{
+		{"host", "192.0.2.2:9", "", "host", true, sent},
+		{"host, loopback", "127.0.0.1:9", "", "host", true, 0},
+		{"own", "192.0.2.2:9", "", "own", false, sent},
+		{"own, by the engine", "192.0.2.2:9", "/run/netns/netns-1", "own", false, sent},
+		{"own, loopback", "127.0.0.1:9", "", "own", false, 0},
+		{"joined", "192.0.2.2:9", "/proc/1/ns/net", "", false, 0},
+		{"elsewhere", "192.0.2.2:9", "", "", false, 0}, // not below the programs: not known, rather than 0
+	} {
+		d := d
+		if d.Cgroup2 = above; tc.name == "elsewhere" {
+			d.Cgroup2 = above + "-other"
+		}
 		dirs := []string{testenv.Cgroup(t, above)}
 		if testenv.CgroupV2.Probe() != nil {
 			dirs = append(cgroups(t, true), dirs...)
@@ -580,45 +596,74 @@ func TestHostNetworkIsCountedBySockets(t *testing.T) {
 		var b *box
 		host.Do(func() error {
 			b = newBoxIn(t, dirs, "udp", tc.address, "10", "1000")
-			_, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid})
-			return err
+			return nil
 		})
-		b.run()
-		b.remove()
-		r, err := Close(d, Closing{ID: b.id})
+		open := func() error {
+			_, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid, Netns: tc.netns})
+			return err
+		}
+		err := error(nil)
+		if tc.inHost {
+			host.Do(func() error { err = open(); return nil })
+		} else {
+			err = open()
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Net) != 1 || r.Net[0].Layer != 3 || r.Net[0].OutBytes != tc.want || r.How.Net != Exact {
-			t.Errorf("to %s: want %d bytes at layer 3, have %+v (%s)", tc.address, tc.want, r.Net, r.How.Net)
+		b.run()
+		b.remove()
+		r, err := Close(d, Closing{ID: b.id})
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case tc.network == "":
+			if len(r.Net) != 0 || r.How.Net != Absent {
+				t.Errorf("%s: want nothing, have %+v (%s)", tc.name, r.Net, r.How.Net)
+			}
+		case len(r.Net) != 1 || r.Net[0].Network != tc.network || r.Net[0].Layer != 3 || r.Net[0].OutBytes != tc.want || r.How.Net != Exact:
+			t.Errorf("%s: want %d bytes at layer 3, have %+v (%s)", tc.name, tc.want, r.Net, r.How.Net)
 		}
 	}
 }
 
-// TestWithoutProgramsTheLastSampleCounts has no programs loaded: what the
-// cgroup's files said at CNI DEL is the last that is known, and says so.
-func TestWithoutProgramsTheLastSampleCounts(t *testing.T) {
+// TestWithoutProgramsFilesCount has no programs loaded, in each arrangement of cgroups that this machine has: what the files
+// say after the last exit is all that there is to know; what they said before is a sample, and says so.
+func TestWithoutProgramsFilesCount(t *testing.T) {
 	testenv.Need(t, testenv.Root)
-	d := testDirs(t)
-	b := newBox(t, false, "burn", "30")
-	if a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); a == nil || err == nil {
-		t.Fatalf("want the account, and an error that nothing is counted; have %v, %v", a, err)
-	}
-	b.run()
-	tr := b.truth()
-	if err := HandOver(d, NetReading{ID: b.id, Network: "n", IfName: "eth0", Port: 1}); err != nil {
-		t.Fatal(err)
-	}
-	b.remove()
-	r, err := Close(d, Closing{ID: b.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.How.CPU != LastSample || *r.CPURaw != tr.cpu || r.How.Memory != LastSample || *r.MemoryPeak != tr.memory {
-		t.Errorf("want %d ns and %d bytes, last-sample; have %v and %v, %+v", tr.cpu, tr.memory, *r.CPURaw, *r.MemoryPeak, r.How)
-	}
-	if r.How.IO != Absent || r.TaskWrite != nil || r.Exit != nil || r.Leftovers != nil {
-		t.Errorf("want no I/O, exit status and leftovers, have %+v", r)
+	for _, v1only := range []bool{false, true} {
+		for _, how := range []string{Exact, LastSample} {
+			d := testDirs(t)
+			b := newBox(t, v1only, "burn", "30")
+			if a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); a == nil || err == nil {
+				t.Fatalf("want the account, and an error that nothing is counted; have %v, %v", a, err)
+			}
+			if _, err := GC(d, 0); err != nil { // the timer's: a sample of a container that lives
+				t.Fatal(err)
+			}
+			b.run()
+			tr := b.truth()
+			if how == Exact { // CNI's DEL comes when all have exited
+				if err := HandOver(d, NetReading{ID: b.id, Network: "n", IfName: "eth0", Port: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.remove()
+			r, err := Close(d, Closing{ID: b.id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.How.CPU != how || r.How.Memory != how {
+				t.Errorf("v1 only %v: want %s, have %+v", v1only, how, r.How)
+			}
+			same := *r.CPURaw == tr.cpu && *r.MemoryPeak == tr.memory
+			if less := *r.CPURaw < tr.cpu && *r.MemoryPeak <= tr.memory; how == Exact && !same || how == LastSample && !less {
+				t.Errorf("v1 only %v, %s: the kernel says %d ns and %d bytes, the receipt %d and %d", v1only, how, tr.cpu, tr.memory, *r.CPURaw, *r.MemoryPeak)
+			}
+			if r.How.IO != Absent || r.TaskWrite != nil || r.Exit != nil || r.Leftovers != nil {
+				t.Errorf("want no I/O, exit status and leftovers, have %+v", r)
+			}
+		}
 	}
 }
 

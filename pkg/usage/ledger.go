@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
 // Ledger is the append-only books: a file of JSON lines a day (UTC, by the
@@ -216,7 +218,7 @@ func (l *Ledger) Remove(day time.Time) error {
 // openAppend opens name for appending and reading, with its directory.
 func openAppend(name string) (f *os.File, created bool, err error) {
 	open := func(flags int) (*os.File, error) {
-		return os.OpenFile(name, os.O_RDWR|os.O_APPEND|flags, 0o600)
+		return kfile.OpenFile(name, os.O_RDWR|os.O_APPEND|flags)
 	}
 	f, err = open(0)
 	if !errors.Is(err, os.ErrNotExist) {

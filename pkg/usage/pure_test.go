@@ -105,7 +105,7 @@ func TestFiguresSayHowTheyWereHad(t *testing.T) {
 		"v2's does not": {f: figures{entry: entry{Flags: hasCPUv2 | hasBaseV2,
 			CPU: [2]cpuTimes{{90, 1, 0}}, Nested: [2]cpuTimes{{7, 0, 0}}, Base: [2]cpuTimes{{9, 1, 0}}}}, cpu: Exact, own: 88, raw: 97},
 		"files of a cgroup that is there, and in use": {f: figures{files: cgroupSample{CPU: files}, alive: true, left: 2}, cpu: LastSample, own: 500, raw: 500},
-		"and empty":        {f: figures{files: cgroupSample{CPU: files}, alive: true}, cpu: Exact, own: 500, raw: 500},
+		"and empty":        {f: figures{files: cgroupSample{CPU: files, Empty: true}, alive: true}, cpu: Exact, own: 500, raw: 500},
 		"nothing":          {cpu: Absent, none: true},
 		"a base too large": {f: figures{entry: entry{Flags: hasCPUv2 | hasBaseV2, CPU: [2]cpuTimes{{5, 1, 0}}, Base: [2]cpuTimes{{9, 1, 0}}}}, cpu: Exact, own: 0, raw: 5},
 	} {

@@ -30,6 +30,10 @@ of() {
 @test "apparmor: without the profile loaded a container starts unconfined, and that is said" {
   run of blue --rm "$IMAGE" cat /proc/self/attr/current
   contains "$output" unconfined
+  id=$(of blue -d "$IMAGE" sleep 1000)
+  run bulkhead verify "$id"
+  contains "$(grep AppArmor <<<"$output")" "does not hold" unconfined
+  podman rm -f -t 0 "$id"
 }
 
 @test "apparmor: load, one profile for each tenant; mount, dmesg and kernel settings are refused by it alone" {
@@ -39,6 +43,10 @@ of() {
   contains "$output" "bulkhead bulkhead.blue" bulkhead.red
   run of blue --rm "$IMAGE" cat /proc/self/attr/current
   contains "$output" "bulkhead.blue (enforce)"
+  id=$(of blue -d "$IMAGE" sleep 1000)
+  run bulkhead verify "$id"
+  contains "$(grep AppArmor <<<"$output")" "holds" "bulkhead.blue (enforce)"
+  podman rm -f -t 0 "$id"
   run podman run --rm --network none --security-opt apparmor=unconfined "$IMAGE" cat /proc/self/attr/current
   contains "$output" "bulkhead (enforce)"
   # By the runtime alone, with every capability and no filter: what is refused is refused by the profile.

@@ -37,7 +37,7 @@ fill() {
   local volume=$1 mib=$2
   shift 2
   podman run --rm --network none --security-opt label=disable "$@" -v "$volume:/v" "$IMAGE" sh -c \
-    "dd if=/dev/zero of=/v/f\$\$ bs=1M count=$mib 2>/dev/null; [ \$(id -u) != 0 ] || chown 4242 /v/*; sync; du -cm /v/* | awk 'END {print \$1}'"
+    "dd if=/dev/zero of=\$(mktemp /v/XXXXXX) bs=1M count=$mib 2>/dev/null; [ \$(id -u) != 0 ] || chown 4242 /v/*; sync; du -cm /v/* | awk 'END {print \$1}'"
 }
 
 @test "quota: alone it is the user's, not the container's: a neighbour under the same user finds it used up" {

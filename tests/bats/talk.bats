@@ -230,19 +230,70 @@ leaked_fd() {
 	each_runtime leaked_fd
 }
 
-overwrite() {
+# What a container does to every program of the host's that shows itself in its PID namespace: keeps it open, and writes to it once
+# it has ended.
+OVERWRITER='while :; do for p in /proc/[0-9]*; do
+	case $(readlink $p/exe) in "" | /bin/busybox) continue ;; esac
+	(exec 3<$p/exe; i=0; while [ $i -lt 200 ]; do (echo OWNED >/proc/self/fd/3) 2>/dev/null && echo WROTE && break; i=$((i+1)); done)
+done; done'
+
+# copied: the runtime is a copy, which may be spoilt; the host's own programs are read-only from now on in this mount namespace.
+copied() {
+	local real copy=$SANDBOX/copies/$RUNTIME
 	real=$(readlink -f "$(command -v "$RUNTIME")")
-	before=$(sha256sum <"$real")
-	id=$(start overwriter --network none --cap-add all -- sh -c 'while :; do for p in /proc/[0-9]*; do case $p in /proc/1|/proc/$$) ;; *) (echo "#!/bin/sh" >$p/exe) 2>/dev/null && echo WROTE ${p}; esac; done; done')
-	for ((i = 0; i < 4; i++)); do podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
-	lacks "$(podman logs overwriter 2>/dev/null | grep -v busybox)" "WROTE /proc/self"
+	mkdir -p $SANDBOX/copies
+	cp "$real" "$copy"
+	if [ -L "$SANDBOX/runtimes/$RUNTIME" ]; then
+		ln -sfn "$copy" "$SANDBOX/runtimes/$RUNTIME"
+	else
+		sed -i "s|$real|$copy|; s|/usr/bin/$RUNTIME|$copy|" "$SANDBOX/runtimes/$RUNTIME"
+		grep -q "$copy" "$SANDBOX/runtimes/$RUNTIME"
+	fi
+}
+
+overwrite() {
+	copied
+	before=$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")
+	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
+	for ((i = 0; i < 5; i++)); do
+		podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true
+		podman exec overwriter true
+	done
+	lacks "$(podman logs overwriter 2>&1)" WROTE
 	podman rm -f -t 0 "$id"
-	[ "$(sha256sum <"$real")" = "$before" ]
+	id=$(wrapped run -d --name overwriter --network none --cap-add all "${UNCONFINED[@]}" "$IMAGE" sh -c "$OVERWRITER")
+	for ((i = 0; i < 5; i++)); do wrapped exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
+	lacks "$(wrapped logs overwriter 2>&1)" WROTE
+	wrapped rm -f -t 0 "$id"
+	[ "$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")" = "$before" ]
+}
+
+# visited PID: a program of the host's that does not guard itself comes into a container's PID namespace: a copy of nsenter, for whatever
+# shows itself there is lost.
+visited() {
+	$SANDBOX/copies/nsenter -t "$1" -p -- $SANDBOX/copies/nsenter --version >/dev/null 2>&1 || true
+	grep -qx OWNED $SANDBOX/copies/nsenter
 }
 
 @test "the runtime's own program is not overwritten through /proc (CVE-2019-5736)" {
 	requires root podman
+	mount --bind /usr /usr
+	mount -o remount,ro,bind /usr
 	each_runtime overwrite
+	# Control: what comes into a container that has been given everything, and does not guard itself, is overwritten on the host.
+	RUNTIME=runc
+	cp "$(command -v nsenter)" $SANDBOX/copies/nsenter
+	id=$(bare run -d --name overwriter --network none --cap-add all "${UNCONFINED[@]}" "$IMAGE" sh -c "$OVERWRITER")
+	eventually visited "$(bare inspect -f '{{.State.Pid}}' overwriter)"
+	bare rm -f -t 0 "$id"
+	# The same gifts under bulkhead: the container may not even look at a program that has more rights than it.
+	cp "$(command -v nsenter)" $SANDBOX/copies/nsenter
+	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
+	pid=$(podman inspect -f '{{.State.Pid}}' overwriter)
+	for ((i = 0; i < 50; i++)); do
+		if visited "$pid"; then fail "the host's program was overwritten"; fi
+	done
+	podman rm -f -t 0 "$id"
 }
 
 @test "rlimits do not hold alone: counted by user, so one container uses up another's; the pids ceiling does" {

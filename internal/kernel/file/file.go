@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,10 +27,28 @@ func Open(path string, flags int) (int, error) {
 	}
 }
 
+// OpenFile is Open for those who need an os.File: one that the runtime's poller never hears of.
+func OpenFile(path string, flags int) (*os.File, error) {
+	fd, err := Open(path, flags)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Remove removes a file; none is no error. os.Remove would try whether it is a directory.
+func Remove(path string) error {
+	if err := unix.Unlink(path); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fail("remove", path, err)
+	}
+	return nil
+}
+
 // ReadFD reads from a descriptor to its end, at most limit bytes. A read shorter than was asked for is the end: so it
 // is for every regular file, and for those of proc and cgroupfs up to a page.
 func ReadFD(fd int, limit int) ([]byte, error) {
-	buf := make([]byte, min(limit, 1024))
+	var first [4096]byte // on the stack: most files are far smaller, and a heap page that is touched first costs more than the read
+	buf := first[:min(limit, len(first))]
 	n := 0
 	for {
 		m, err := unix.Read(fd, buf[n:])
@@ -40,9 +59,11 @@ func ReadFD(fd int, limit int) ([]byte, error) {
 			return nil, err
 		}
 		if n += m; n < len(buf) || n >= limit {
-			return buf[:n], nil
+			return append([]byte{}, buf[:n]...), nil
 		}
-		buf = append(buf, make([]byte, min(len(buf)*3, limit-n))...)
+		more := make([]byte, min(4*len(buf), limit))
+		copy(more, buf)
+		buf = more
 	}
 }
 

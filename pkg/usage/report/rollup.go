@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -51,8 +50,6 @@ const (
 	tailBytes   = 4096
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func rollupPath(l *usage.Ledger, day time.Time, ext string) string {
 	return filepath.Join(l.Dir, usage.RollupDir, day.UTC().Format(time.DateOnly)+ext)
 }
@@ -64,7 +61,7 @@ func tailOf(f io.ReaderAt, n int64) (uint32, bool) {
 	if _, err := f.ReadAt(b, n-int64(len(b))); err != nil {
 		return 0, false
 	}
-	return crc32.Checksum(b, castagnoli), true
+	return usage.Checksum(b), true
 }
 
 // current is the roll-up that is kept of a day's file, where it has all of the file.
@@ -336,7 +333,7 @@ func (r *rollup) encode() []byte {
 }
 
 func sealed(b []byte) []byte {
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, usage.Checksum(b))
 }
 
 // unsealed is a file's content, if it is whole and of this version.
@@ -346,7 +343,7 @@ func unsealed(name, magic string) ([]byte, bool) {
 		return nil, false
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	return body[len(magic):], crc32.Checksum(body, castagnoli) == sum
+	return body[len(magic):], usage.Checksum(body) == sum
 }
 
 func loadLives(name string, covered int64) ([]uint64, bool) {

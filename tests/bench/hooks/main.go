@@ -1,10 +1,11 @@
-// Command hooks measures what each hook costs: the median wall time of the installed program on the state of a real
-// container, beside /bin/true and an empty Go program in the same run, alternating, so that a busy machine slows all alike.
+// Command hooks measures what each hook costs: wall and processor time and page faults of the installed program on the state
+// of a real container, beside /bin/true and an empty Go program in the same run, alternating, so that a busy machine slows
+// all alike.
 //
-//	hooks -empty PATH -policy FILE -n 200 [-inits] STATE-FILE NAME=PROGRAM...
+//	hooks -empty PATH -policy FILE -n 200 [-inits] [-before SCRIPT] STATE-FILE NAME=PROGRAM...
 //
-// NAME=PROGRAM=FILE gives that program another stdin. The output is a table for people; with -inits it goes on with the
-// dearest package initialisations of each program (GODEBUG=inittrace=1).
+// NAME=PROGRAM=FILE gives that program another stdin. SCRIPT is run with each hook's name before it, untimed. The output is a
+// table for people; with -inits it goes on with the dearest package initialisations of each program (GODEBUG=inittrace=1).
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -25,7 +27,8 @@ type program struct {
 	stdin      []byte
 	args       []string
 	hook       bool
-	took       []time.Duration
+	took, cpu  []time.Duration
+	faults     []time.Duration // a number, kept as the times are
 }
 
 func main() {
@@ -33,15 +36,15 @@ func main() {
 	policy := flag.String("policy", "", "the policy file")
 	n := flag.Int("n", 200, "how often")
 	inits := flag.Bool("inits", false, "also say what package initialisation costs")
-	prepare := flag.String("prepare", "", "shell command run, untimed, before each run of a hook")
+	before := flag.String("before", "", "script run, untimed, with a hook's name before each run of it")
 	flag.Parse()
-	if err := run(*empty, *policy, *prepare, *n, *inits, flag.Args()); err != nil {
+	if err := run(*empty, *policy, *before, *n, *inits, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench hooks: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(empty, policy, prepare string, n int, inits bool, args []string) error {
+func run(empty, policy, before string, n int, inits bool, args []string) error {
 	if len(args) < 2 || n < 1 {
 		return errors.New("usage: hooks -empty PATH -policy FILE [-n N] STATE-FILE NAME=PROGRAM[=STDIN]")
 	}
@@ -63,19 +66,15 @@ func run(empty, policy, prepare string, n int, inits bool, args []string) error 
 	}
 	for i := range n + 5 { // the first five warm up
 		for _, p := range programs {
-			took, err := p.once(prepare)
-			if err != nil {
+			if err := p.once(before, i >= 5); err != nil {
 				return err
-			}
-			if i >= 5 {
-				p.took = append(p.took, took)
 			}
 		}
 	}
 	table(programs)
 	if inits {
 		for _, p := range programs[2:] {
-			if err := p.inits(prepare); err != nil {
+			if err := p.inits(before); err != nil {
 				return err
 			}
 		}
@@ -90,11 +89,20 @@ func (p *program) command() *exec.Cmd {
 	return cmd
 }
 
-func (p *program) once(prepare string) (time.Duration, error) {
-	if p.hook && prepare != "" {
-		if out, err := exec.Command("/bin/sh", "-c", prepare).CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("prepare: %w: %s", err, out)
-		}
+// ready runs what stands before a hook.
+func (p *program) ready(before string) error {
+	if !p.hook || before == "" {
+		return nil
+	}
+	if out, err := exec.Command(before, p.name).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", before, p.name, err, out)
+	}
+	return nil
+}
+
+func (p *program) once(before string, keep bool) error {
+	if err := p.ready(before); err != nil {
+		return err
 	}
 	cmd := p.command()
 	var stderr bytes.Buffer
@@ -103,9 +111,15 @@ func (p *program) once(prepare string) (time.Duration, error) {
 	err := cmd.Run()
 	took := time.Since(begin)
 	if err != nil {
-		return 0, fmt.Errorf("run %s: %w: %s", p.name, err, stderr.Bytes())
+		return fmt.Errorf("run %s: %w: %s", p.name, err, stderr.Bytes())
 	}
-	return took, nil
+	if keep {
+		use := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+		p.took = append(p.took, took)
+		p.cpu = append(p.cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		p.faults = append(p.faults, time.Duration(use.Minflt+use.Majflt))
+	}
+	return nil
 }
 
 func quantile(took []time.Duration, q float64) time.Duration {
@@ -116,27 +130,31 @@ func quantile(took []time.Duration, q float64) time.Duration {
 func ms(d time.Duration) string { return strconv.FormatFloat(d.Seconds()*1e3, 'f', 2, 64) }
 
 func table(programs []*program) {
-	floor := quantile(programs[1].took, 0.5)
-	var sum time.Duration
-	var hooks int
-	fmt.Printf("%-24s %9s %9s %9s\n", "", "median ms", "p90 ms", "x empty")
+	empty := programs[1]
+	row := func(name string, wall, p90, cpu, faults, wallFloor, cpuFloor time.Duration) {
+		fmt.Printf("%-24s %9s %9s %9.2f %9s %9.2f %9d\n", name, ms(wall), ms(p90), float64(wall)/float64(wallFloor), ms(cpu), float64(cpu)/float64(cpuFloor), faults)
+	}
+	floor, cpuFloor := quantile(empty.took, 0.5), quantile(empty.cpu, 0.5)
+	fmt.Printf("%-24s %9s %9s %9s %9s %9s %9s\n", "", "wall ms", "p90 ms", "x empty", "cpu ms", "x empty", "faults")
+	var wall, cpu, faults time.Duration
+	set := 0
 	for _, p := range programs {
-		m := quantile(p.took, 0.5)
-		fmt.Printf("%-24s %9s %9s %9.2f\n", p.name, ms(m), ms(quantile(p.took, 0.9)), float64(m)/float64(floor))
-		if p.hook {
-			sum += m
-			hooks++
+		row(p.name, quantile(p.took, 0.5), quantile(p.took, 0.9), quantile(p.cpu, 0.5), quantile(p.faults, 0.5), floor, cpuFloor)
+		switch p.name {
+		case "prestart-label", "createruntime-cgroup", "poststop-accounting":
+			wall, cpu, faults = wall+quantile(p.took, 0.5), cpu+quantile(p.cpu, 0.5), faults+quantile(p.faults, 0.5)
+			set++
 		}
 	}
-	fmt.Printf("%-24s %9s %9s %9.2f\n", fmt.Sprintf("all %d hooks", hooks), ms(sum), "", float64(sum)/float64(floor)/float64(hooks))
+	if set == 3 {
+		fmt.Printf("%-24s %9s %9s %9.2f %9s %9.2f %9d\n", "label+cgroup+accounting", ms(wall), "", float64(wall)/float64(3*floor), ms(cpu), float64(cpu)/float64(3*cpuFloor), faults)
+	}
 }
 
 // inits prints the five dearest package initialisations of a program.
-func (p *program) inits(prepare string) error {
-	if prepare != "" {
-		if out, err := exec.Command("/bin/sh", "-c", prepare).CombinedOutput(); err != nil {
-			return fmt.Errorf("prepare: %w: %s", err, out)
-		}
+func (p *program) inits(before string) error {
+	if err := p.ready(before); err != nil {
+		return err
 	}
 	cmd := p.command()
 	cmd.Env = []string{"GODEBUG=inittrace=1"}

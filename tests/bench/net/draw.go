@@ -81,7 +81,7 @@ func bars(title string, legend []bar, groups []group, low float64, format string
 	}
 	const left, base, height = 24., 250., 180.
 	w := 34. // of a bar
-	s := picture(int(left*2+w*float64(n)), 300, title)
+	s := picture(max(int(left*2+w*float64(n)), 560), 300, title)
 	s.legend(legend)
 	scale := func(v float64) float64 {
 		if low > 0 {
@@ -117,6 +117,10 @@ func charts(r *Results, dir string) error {
 	if len(r.Traffic) > 0 {
 		files["net-delay.svg"] = delay(r)
 		files["net-first-second.svg"] = firstSecond(r)
+		files["net-processor.svg"] = processor(r)
+	}
+	if len(r.Unlimited) > 0 {
+		files["net-throughput.svg"] = unlimitedShares(r)
 	}
 	if r.Sharing != nil {
 		files["net-sharing.svg"] = r.Sharing.chart()
@@ -193,6 +197,44 @@ func firstSecond(r *Results) string {
 		}
 	}
 	return bars("Bytes in the first second by the limit, with the burst that Kubernetes sets", []bar{{"netlimit", 0, blue}, {"bandwidth v1.9.1", 0, red}}, groups, 0.1, "%.3g")
+}
+
+func processor(r *Results) string {
+	var groups []group
+	for _, mbit := range []uint64{10, 100, 1000} {
+		for _, dir := range []string{"in", "out"} {
+			g := group{label: fmt.Sprintf("%d Mbit %s", mbit, dir)}
+			for _, s := range []struct{ plugin, color string }{{ours.name, blue}, {peer.name, grey}} {
+				if t, ok := r.find(s.plugin, dir, "cubic", mbit); ok {
+					g.bars = append(g.bars, bar{"", t.CPUPerGB, s.color})
+				}
+			}
+			groups = append(groups, g)
+		}
+	}
+	return bars("Processor seconds per GB moved, sender and receiver included", []bar{{"netlimit", 0, blue}, {"bandwidth tuned", 0, grey}}, groups, 0, "%.2g")
+}
+
+func unlimitedShares(r *Results) string {
+	var groups []group
+	colors := map[string]string{}
+	legend := []bar{}
+	for _, u := range r.Unlimited {
+		if colors[u.How] == "" {
+			colors[u.How] = []string{silver, grey, sky, blue, red}[len(legend)%5]
+			legend = append(legend, bar{u.How, 0, colors[u.How]})
+		}
+	}
+	for _, dir := range []string{"in", "out"} {
+		g := group{label: dir}
+		for _, u := range r.Unlimited {
+			if u.Dir == dir {
+				g.bars = append(g.bars, bar{"", u.Gbit, colors[u.How]})
+			}
+		}
+		groups = append(groups, g)
+	}
+	return bars("One stream with no limit but the machine's, Gbit/s", legend, groups, 0, "%.0f")
 }
 
 // chart draws what two containers of a tenant get, over time.

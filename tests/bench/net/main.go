@@ -1,6 +1,6 @@
 // Command net measures netlimit beside the reference bandwidth plugin: what the verbs cost, what a limit lets through,
 // and what a round trip takes under it. It runs as root in private namespaces (`make bench-net`) and writes
-// net.json and the charts, which `net -draw DIR` draws again from it.
+// net.json and the charts, which `net -draw` draws again from it, with -page in the page too.
 package main
 
 import (
@@ -33,6 +33,7 @@ var (
 	bandwidth = flag.String("bandwidth", "build/bandwidth", "the reference plugin")
 	out       = flag.String("out", "docs/bench", "where net.json and the charts go")
 	draw      = flag.Bool("draw", false, "only draw the charts again")
+	page      = flag.String("page", "", "the page whose figures are written anew; docs/netlimit.md")
 	sections  = flag.String("only", "ops,traffic,sharing,unlimited", "what to measure")
 	many      = flag.Int("many", 1000, "containers of the crowded host")
 	rounds    = flag.Int("rounds", 25, "verbs measured per figure")
@@ -69,7 +70,10 @@ func run() error {
 			return err
 		}
 	}
-	return charts(r, *out)
+	if err := charts(r, *out); err != nil || *page == "" {
+		return err
+	}
+	return document(r, *page)
 }
 
 // read gives the results of the last run, so that one section can be measured again.

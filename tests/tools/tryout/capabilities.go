@@ -64,7 +64,7 @@ func capabilities() []try {
 		}),
 		c("CAP_SYS_TTY_CONFIG", "vhangup", func() error { return raw(unix.SYS_VHANGUP) }),
 		c("CAP_AUDIT_WRITE", "an AUDIT_USER record over netlink", func() error { return audit(1005) }),
-		c("CAP_AUDIT_CONTROL", "AUDIT_GET over netlink", func() error { return audit(1000) }),
+		c("CAP_AUDIT_CONTROL", "AUDIT_GET over netlink, in the host's PID namespace", func() error { return audit(1000) }),
 		c("CAP_AUDIT_READ", "join the multicast group of audit records", func() error { return auditGroup(1) }),
 		c("CAP_SYS_TIME", "adjtimex with a tick out of range", func() error {
 			_, err := unix.Adjtimex(&unix.Timex{Modes: adjTick, Tick: 1})

@@ -1,4 +1,6 @@
-package rogue
+// Package leftover counts what a container left behind at its end. It is apart from pkg/rogue so that a hook can have it without
+// what judging every process of a host takes.
+package leftover
 
 import (
 	"fmt"
@@ -10,10 +12,10 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
-// Leftovers counts the processes in the network of a container that has ended: the receipt's "leftovers" beside what is in
+// Count counts the processes in the network of a container that has ended: the receipt's "leftovers" beside what is in
 // its cgroup, which the account counts. A network that another container shares (a pod's) has none. shared is asked only
 // where there are some, since it reads every record. It looks at one link of each process, so that a hook can afford it.
-func Leftovers(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err error) {
+func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
 		return 0, fmt.Errorf("read /proc/self/ns/net: %w", err)
