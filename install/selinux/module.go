@@ -3,12 +3,14 @@ package selinux
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,31 +42,46 @@ func Install() error {
 	}
 	defer os.RemoveAll(dir)
 	cil := filepath.Join(dir, "bulkhead.cil") // its name is the module's
-	if err := os.WriteFile(cil, module, 0o600); err != nil {
-		return err
+	// the same module again would have the host's whole policy compiled again
+	if !loaded() {
+		if err := os.WriteFile(cil, module, 0o600); err != nil {
+			return err
+		}
+		if _, err := run("semodule", "-X", priority, "-i", cil); err != nil {
+			return policy.Hint(err, "install policycoreutils, and a policy of type targeted, default or mls")
+		}
 	}
-	if err := run("semodule", "-X", priority, "-i", cil); err != nil {
-		return policy.Hint(err, "install policycoreutils, and a policy of type targeted, default or mls")
+	_, err = run("restorecon", append([]string{"-R", "-i"}, labelled...)...)
+	return err
+}
+
+// loaded says whether the policy has this very module. semodule before 3.4 (2022) gives no checksums; then it has not.
+func loaded() bool {
+	out, err := run("semodule", "-lfull", "--checksum")
+	want := []string{priority, "bulkhead", "cil", fmt.Sprintf("sha256:%x", sha256.Sum256(module))}
+	for line := range strings.Lines(out) {
+		if err == nil && slices.Equal(strings.Fields(line), want) {
+			return true
+		}
 	}
-	args := []string{"-R", "-i"}
-	return run("restorecon", append(args, labelled...)...)
+	return false
 }
 
 // Remove takes the module away again; that it is not there is no error.
 func Remove() error {
-	err := run("semodule", "-X", priority, "-r", "bulkhead")
+	_, err := run("semodule", "-X", priority, "-r", "bulkhead")
 	if err != nil && strings.Contains(err.Error(), "Unable to remove") {
 		return nil
 	}
 	return err
 }
 
-func run(name string, args ...string) error {
+func run(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
-	return nil
+	return string(out), nil
 }

@@ -117,9 +117,9 @@ func branch(w Want, l Limit, total policy.BitsPerSecond) *Branch {
 	if b.Burst == 0 {
 		b.Burst = burstOf(w.MTU, b.Ceil)
 	}
-	b.Split = b.Ceil < splitBelow
+	b.Split = b.Ceil < splitBelow && !w.Whole
 	b.Quantum = uint32(2 * frame)
-	if tree >= splitBelow {
+	if tree >= splitBelow || w.Whole {
 		b.Quantum = wholePacket
 	}
 	b.Bulk = Leaf{Rate: max(b.Rate/2, 8), Burst: b.Burst, Queue: bulkQueue(b.Ceil, frame, b.Split)}

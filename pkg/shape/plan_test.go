@@ -36,6 +36,11 @@ func TestMakeGolden(t *testing.T) {
 	if d := cmp.Diff(out, p.Out); d != "" {
 		t.Errorf("out (-want +have):\n%s", d)
 	}
+	// Where policy says that nothing is split, whole packets have room and their turn.
+	w.Whole = true
+	if p, err = Make(w); err != nil || p.In.Split || p.In.Quantum != wholePacket || p.In.Bulk.Queue != wholePacket {
+		t.Errorf("never split: %+v (%v)", p.In, err)
+	}
 }
 
 // Laws of every plan: what the leaves are assured is what their class is, which is no more than its ceiling, which is no more
@@ -123,7 +128,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
 	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5}, Out: place{4, 0x13, 6}, Next: [2]place{{Device: 8, Base: 9}, {Device: 10, Base: 11}}}
 	r.Want = want()
-	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only = Limit{1, 2}, Limit{3, 4}, 5, true
+	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only, r.Want.Whole = Limit{1, 2}, Limit{3, 4}, 5, true, true
 	r.Want.Tenant, r.Want.TotalIn, r.Want.TotalOut = 6, 7, 8
 	r.Want.Asked = Ask{In: Limit{9, 10}, Out: Limit{11, 12}, Min: 13}
 	b := r.marshal()

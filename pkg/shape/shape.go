@@ -54,6 +54,7 @@ type Want struct {
 	TotalOut policy.BitsPerSecond
 	Subnets  []netip.Prefix // remote addresses treated apart
 	Only     bool           // only traffic with Subnets is shaped; else all but it
+	Whole    bool           // GSO packets are split at no rate
 	Asked    Ask            // of In, Out and Min, what the network asked for; policy may change above it
 }
 

@@ -146,11 +146,10 @@ io_held() {
 }
 
 @test "io_max holds (attack: O_DIRECT writes)" {
-	requires root
+	requires root blockdevice
 	out=$(mktemp -d /var/tmp/bulkhead-io.XXXX)
 	device=$(findmnt -n -o SOURCE -T "$out")
 	disk=/dev/$(basename "$(readlink -f "/sys/class/block/$(basename "$device")")")
-	[ -b "$disk" ] || skip "the file system of /var/tmp is on no block device ($device)"
 	each_runtime io_held "$disk" "$out"
 	rmdir "$out"
 }

@@ -104,8 +104,12 @@ hook() { "$LIBEXEC/$1" --config "$POLICY"; }
 # hooks: the names of the installed hooks.
 hooks() { ls "$LIBEXEC"; }
 
-# receipts [NAME]: the ledger's lines, as JSON.
-receipts() { find /var/lib/bulkhead/ledger -maxdepth 1 -type f -exec cat {} + | if [ $# -gt 0 ]; then jq -c --arg n "$1" 'select(.name == $n)'; else cat; fi; }
+# receipts [NAME]: the ledger's lines, as JSON; with NAME those of the containers that podman has called so (a receipt has the
+# name itself where CNI told it), and of runc's and crun's of that id.
+receipts() {
+	find /var/lib/bulkhead/ledger -maxdepth 1 -type f -exec cat {} + |
+		if [ $# -gt 0 ]; then jq -c --arg n "$1" --arg ids " $(ids "$1" | xargs) " '. as $r | select(.name == $n or .id == $n or ($ids | contains(" \($r.id) ")))'; else cat; fi
+}
 
 # logged: what bulkhead's binaries said since the policy names [log] file = "/run/sandbox/log".
 logged() { cat $SANDBOX/log 2>/dev/null; }
@@ -135,15 +139,16 @@ each_engine() {
 # launch NAME TENANT COMMAND...: a container of the tenant ("": of none) by way of $VIA, in the foreground. OPTIONS are
 # podman's, BUNDLE_JQ changes what runc and crun get.
 launch() {
-	local name=$1 tenant=$2 args=()
+	local name=$1 tenant=$2 args=() level
 	shift 2
 	case $VIA in
 	podman-*)
-		[ -z "$tenant" ] || read -ra args <<<"$(bulkhead args "$tenant")"
+		[ -z "$tenant" ] || mapfile -t args < <(bulkhead args "$tenant")
 		podman run --rm --name "$name" "${args[@]}" ${OPTIONS[@]+"${OPTIONS[@]}"} "$IMAGE" "$@"
 		;;
 	*)
-		CGROUP=$SANDBOX_CGROUP/${tenant:+bulkhead-$tenant/}$name bundle "$name" "$@" >/dev/null || return
+		level=${tenant:+$(level_of "$tenant")}
+		LEVEL=${level#*level:} CGROUP=$SANDBOX_CGROUP/${tenant:+bulkhead-$tenant/}$name bundle "$name" "$@" >/dev/null || return
 		runtime "$VIA" run --bundle "$SANDBOX/bundles/$name" "$name"
 		;;
 	esac

@@ -124,6 +124,7 @@ sandbox_image() {
 	echo hello >$root/www/index.html
 	printf '#!/bin/sh\nexec sleep 1000000\n' >$root/bin/pause
 	chmod 755 $root/bin/pause
+	! has selinux || chcon -R system_u:object_r:container_file_t:s0 $root # no engine labels it for runc and crun
 	tar -C $root -cf $SANDBOX/image.tar .
 	podman import --quiet $SANDBOX/image.tar $IMAGE:latest >/dev/null && rm $SANDBOX/image.tar
 }
@@ -182,6 +183,13 @@ network() {
 	jq . >"$file" <<<"{\"cniVersion\":\"1.0.0\",\"name\":\"$name\",\"plugins\":[$plugins]}"
 }
 
+# level_of TENANT: the flag for that tenant's SELinux level, where there is SELinux: a name or a network cannot give it.
+level_of() { bulkhead args "$1" | grep label=level || true; }
+
+# flags_of TENANT: what a container of podman's called TENANT-… wants to be that tenant's by: its name, and the level; but no hook is
+# told a name where there is no CNI.
+flags_of() { if has podmancni; then level_of "$1"; else bulkhead args "$1"; fi; }
+
 # runtime NAME ARG...: runc or crun directly.
 runtime() {
 	local name=$1
@@ -196,23 +204,26 @@ hooks_json() {
 }
 
 # bundle NAME ARG...: a bundle for runc or crun that runs ARG..., with all installed hooks; prints its directory. BUNDLE_JQ
-# changes its config.json further; CGROUP is its cgroupsPath ($SANDBOX_CGROUP/NAME).
+# changes its config.json further; CGROUP is its cgroupsPath ($SANDBOX_CGROUP/NAME); LEVEL labels it.
 bundle() {
 	local dir=$SANDBOX/bundles/$1 cgroup=${CGROUP:-$SANDBOX_CGROUP/$1}
 	shift
 	mkdir -p "$dir"
 	rm -f "$dir/config.json"
 	(cd "$dir" && "$SANDBOX/runtimes/runc" spec) || return
-	jq --argjson hooks "$(hooks_json)" --arg cgroup "$cgroup" --arg root $SANDBOX/rootfs '
+	jq --argjson hooks "$(hooks_json)" --arg cgroup "$cgroup" --arg root $SANDBOX/rootfs --arg level "${LEVEL:-}" '
 		.process.terminal = false | .process.args = $ARGS.positional | .root = {path: $root, readonly: true}
-		| .hooks = $hooks | .linux.cgroupsPath = $cgroup' "$dir/config.json" --args -- "$@" |
+		| .hooks = $hooks | .linux.cgroupsPath = $cgroup
+		| if $level != "" then .process.selinuxLabel = "system_u:system_r:container_t:" + $level
+			| .linux.mountLabel = "system_u:object_r:container_file_t:" + $level else . end' "$dir/config.json" --args -- "$@" |
 		jq "${BUNDLE_JQ:-.}" >"$dir/config.new" && mv "$dir/config.new" "$dir/config.json"
 	echo "$dir"
 }
 
-# ids: every container that podman has had in this sandbox.
+# ids [NAME]: every container that podman has had in this sandbox.
+# shellcheck disable=SC2120 # helpers.bash gives the name
 ids() {
-	[ ! -e /run/libpod/events/events.log ] || jq -r 'select(.Type == "container") | .ID' /run/libpod/events/events.log | sort -u
+	[ ! -e /run/libpod/events/events.log ] || jq -r --arg n "${1:-}" 'select(.Type == "container" and ($n == "" or .Name == $n)) | .ID' /run/libpod/events/events.log | sort -u
 }
 
 # sandbox_close: stops and removes everything, then looks for what is left; says so and fails where there is any.

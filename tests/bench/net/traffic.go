@@ -31,8 +31,8 @@ type Traffic struct {
 func traffic() (all []Traffic, err error) {
 	for _, cc := range strings.Split(*ccs, ",") {
 		for _, mbit := range []uint64{10, 100, 1000} {
-			for _, s := range []side{ours, peer, peerK} {
-				if s.name == peerK.name && cc != "cubic" {
+			for _, s := range []side{ours, whole, peer, peerK} {
+				if s.name == peerK.name && cc != "cubic" || s.name == whole.name && (cc != "cubic" || mbit != 100) {
 					continue
 				}
 				for _, dir := range []string{"in", "out"} {
@@ -59,7 +59,11 @@ func (l *lab) ends(b *box, dir string) (from, to int, addr string) {
 }
 
 func stream(s side, mbit uint64, dir, cc string) (t Traffic, err error) {
-	l, err := newLab("")
+	policy := ""
+	if s.name == whole.name {
+		policy = "[network]\nsplit = \"never\"\n"
+	}
+	l, err := newLab(policy)
 	if err != nil {
 		return t, err
 	}
