@@ -4,7 +4,7 @@
 //
 //	hooks -empty PATH -policy FILE -n 200 [-inits] [-before SCRIPT] STATE-FILE NAME=PROGRAM...
 //
-// NAME=PROGRAM=FILE gives that program another stdin. SCRIPT is run with each hook's name before it, untimed. The output is a
+// NAME=PROGRAM=FILE gives that program another stdin. SCRIPT is run with each program's name before it, untimed. The output is a
 // table for people; with -inits it goes on with the dearest package initialisations of each program (GODEBUG=inittrace=1).
 package main
 
@@ -26,7 +26,6 @@ type program struct {
 	name, path string
 	stdin      []byte
 	args       []string
-	hook       bool
 	took, cpu  []time.Duration
 	faults     []time.Duration // a number, kept as the times are
 }
@@ -36,7 +35,7 @@ func main() {
 	policy := flag.String("policy", "", "the policy file")
 	n := flag.Int("n", 200, "how often")
 	inits := flag.Bool("inits", false, "also say what package initialisation costs")
-	before := flag.String("before", "", "script run, untimed, with a hook's name before each run of it")
+	before := flag.String("before", "", "script run, untimed, with a program's name before each run of it")
 	flag.Parse()
 	if err := run(*empty, *policy, *before, *n, *inits, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench hooks: %v\n", err)
@@ -56,7 +55,7 @@ func run(empty, policy, before string, n int, inits bool, args []string) error {
 	for _, a := range args[1:] {
 		name, rest, _ := strings.Cut(a, "=")
 		path, file, own := strings.Cut(rest, "=")
-		p := &program{name: name, path: path, stdin: state, args: []string{"--config", policy}, hook: true}
+		p := &program{name: name, path: path, stdin: state, args: []string{"--config", policy}}
 		if own {
 			if p.stdin, err = os.ReadFile(file); err != nil {
 				return err
@@ -89,9 +88,9 @@ func (p *program) command() *exec.Cmd {
 	return cmd
 }
 
-// ready runs what stands before a hook.
+// ready runs what stands before a program: before the empty ones too, so that all find the caches as it leaves them.
 func (p *program) ready(before string) error {
-	if !p.hook || before == "" {
+	if before == "" {
 		return nil
 	}
 	if out, err := exec.Command(before, p.name).CombinedOutput(); err != nil {
