@@ -2,12 +2,17 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 )
 
@@ -29,6 +34,7 @@ func TestParse(t *testing.T) {
 		"zero is not set":   {conf: `,"ingressRate":0,"ingressBurst":0`},
 		"Kubernetes' burst": {conf: `,"ingressRate":10000000,"ingressBurst":2147483647,"egressRate":10000000,"egressBurst":2147483647`, want: [2]shape.Limit{{Rate: 1e7}, {Rate: 1e7}}, notes: 2},
 		"honorBurst":        {conf: `,"honorBurst":true,"ingressRate":10000000,"ingressBurst":2147483647`, want: [2]shape.Limit{{Rate: 1e7, Burst: 268435455}}},
+		"burst of 5 GB":     {conf: `,"honorBurst":true,"egressRate":100000000000,"egressBurst":40000000000`, want: [2]shape.Limit{1: {Rate: 1e11, Burst: 5e9}}}, // bandwidth's overflows 32 bits
 		"no burst":          {conf: `,"ingressRate":10000000`, want: [2]shape.Limit{{Rate: 1e7}}},
 		"others' keys":      {conf: `,"dns":{},"args":{"cni":{}},"cni.dev/attachments":[],"io.example/x":1`},
 	} {
@@ -107,4 +113,22 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Each error of the shaper's has its number, however deep it is wrapped.
+func TestCodes(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]uint{
+		shape.ErrExhausted: plugin.CodeFull, shape.ErrOccupied: plugin.CodeOccupied, shape.ErrMismatch: plugin.CodeDiffers, shape.ErrLimit: plugin.CodeConfig,
+		port.ErrNoHostSide: plugin.CodeConfig, port.ErrDiffers: plugin.CodeDiffers, plugin.ErrUnavailable: plugin.CodeUnavailable, rtnl.ErrNotExist: plugin.CodeUnknownContainer,
+		io.ErrUnexpectedEOF: plugin.CodeInternal,
+	} {
+		var e *plugin.Error
+		got := codes.Map(func(*plugin.Args) error {
+			return fmt.Errorf("limit c: %w", policy.Hint(fmt.Errorf("more: %w", err), "do this"))
+		})(nil)
+		if !errors.As(got, &e) || e.Code != want || !strings.Contains(e.Details, "do this") || !strings.Contains(e.Msg, err.Error()) {
+			t.Errorf("%v: have %+v, want code %d", err, got, want)
+		}
+	}
 }

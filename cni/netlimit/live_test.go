@@ -190,6 +190,22 @@ func TestReload(t *testing.T) {
 	if n := w.reload(rates); n != 0 {
 		t.Errorf("the same policy again changed %d interfaces", n)
 	}
+	if q := w.host.Command("tc", "qdisc", "show"); !strings.Contains(q, "tbf") {
+		t.Errorf("low rates split nothing: %s", q)
+	}
+	if n := w.reload("[network]\nsplit = \"never\"\n" + rates); n != 3 {
+		t.Errorf("split = never: %d changed, want 3", n)
+	}
+	if q := w.host.Command("tc", "qdisc", "show"); strings.Contains(q, "tbf") {
+		t.Errorf("split = never: %s", q)
+	}
+	w.must("CHECK", b, keys)
+	if d := send(t, b.ns.Fd(), w.host.Fd(), gateway, 1<<20); d < 900*time.Millisecond {
+		t.Errorf("1 MiB out at 8 Mbit/s in whole packets took %v", d)
+	}
+	if n := w.reload(rates); n != 3 {
+		t.Errorf("split again: %d changed, want 3", n)
+	}
 	// Under audit nothing is limited, and the log has what would be; without rates there is nothing to say.
 	if n := w.reload("[network]\nmode = \"audit\"\n" + rates); n < 2 || !strings.Contains(w.log(), "egress to 8Mbit") {
 		t.Errorf("audit: %d changed, log %q", n, w.log())

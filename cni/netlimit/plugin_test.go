@@ -77,6 +77,7 @@ func TestBadInput(t *testing.T) {
 		{`,"egressRate":1`, "1", types.ErrInvalidNetworkConfig},
 		{`,"egressRate":1000000,"egressBurst":8000`, "1000", types.ErrInvalidNetworkConfig}, // less than a frame
 		{`,"egressRate":1000,"egressBurst":2147483647,"honorBurst":true`, "274", types.ErrInvalidNetworkConfig},
+		{`,"egressRate":100000000000,"egressBurst":40000000000,"honorBurst":true`, "", 0}, // 5 GB: more than 32 bits hold
 		{`,"egres":1000`, "egres", types.ErrInvalidNetworkConfig},
 		{`,"tenant":"blue","min":"3Mbit","egress":"1Gbit"`, "3Mbit", 0},
 	} {

@@ -18,7 +18,7 @@ var network = hook.Hook{Name: "createruntime-net", Run: claimNetwork}
 // their plugins have been before, or the container has joined another one's network, there is nothing to do.
 func claimNetwork(c *hook.Call) error {
 	k := &attach.Container{Policy: c.Policy, Config: c.Config, Records: tenant.OpenRecords(c.Policy.State.Run), Dirs: port.DirsOf(c.Policy.State),
-		Netns: fmt.Sprintf("/proc/%d/ns/net", c.State.Pid), Log: c.Log, Undo: c.Undo}
+		Netns: fmt.Sprintf("/proc/%d/ns/net", c.State.Pid), Pid: c.State.Pid, Log: c.Log, Undo: c.Undo}
 	k.Records.Log = c.Log
 	var st unix.Stat_t
 	if err := unix.Stat(k.Netns, &st); err != nil {

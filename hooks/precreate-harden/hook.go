@@ -34,6 +34,9 @@ func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log 
 		return nil, err
 	}
 	out, err := patch.Settle(c.Policy, want.Effective.Mode("harden"), c.JSON, res, log)
+	if err == nil {
+		out, err = patch.Account(c.Policy, container, out)
+	}
 	if err != nil || len(res.Changes) == 0 {
 		return out, err
 	}

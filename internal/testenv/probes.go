@@ -46,11 +46,16 @@ var (
 	CRIO        = Feature{"CRIO", func() error { return probeCommand("crio") }}
 	Netfilter   = Feature{"Netfilter", func() error { return probeCommand("nft") }}
 	Guest       = Feature{"Guest", probeGuest}
+
+	// What tests of the other case want.
+	NoSELinux    = Feature{"NoSELinux", probeNoSELinux}
+	PodmanUpdate = Feature{"PodmanUpdate", probePodmanUpdate}
+	BlockDevice  = Feature{"BlockDevice", probeBlockDevice}
 )
 
 func plain() []Feature {
 	return []Feature{Root, NetNS, MountNS, UserNS, CgroupV1, CgroupV2, Hybrid, Cgroup2Tree, SELinux, AppArmor, BPF, BTF, BPFLSM, IFB, IPv6,
-		Loop, Systemd, Resource, Podman, PodmanCNI, Netavark, CNIPlugins, Runc, Crun, Containerd, CRIO, Netfilter, Guest}
+		Loop, Systemd, Resource, Podman, PodmanCNI, Netavark, CNIPlugins, Runc, Crun, Containerd, CRIO, Netfilter, Guest, NoSELinux, PodmanUpdate, BlockDevice}
 }
 
 var parameterized = map[string]func(string) Feature{
@@ -212,6 +217,36 @@ func Cgroup2Mount() (string, error) {
 		}
 	}
 	return "", errors.New("no cgroup2 tree mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
+}
+
+func probeNoSELinux() error {
+	if probeSELinux() == nil {
+		return errors.New("SELinux is enforcing")
+	}
+	return nil
+}
+
+func probePodmanUpdate() error {
+	if err := probeCommand("podman"); err != nil {
+		return err
+	}
+	if err := exec.Command(lookPath("podman"), "update", "--help").Run(); err != nil {
+		return fmt.Errorf("this podman has no update: %w", err)
+	}
+	return nil
+}
+
+// probeBlockDevice looks at where tests put files for I/O.
+func probeBlockDevice() error {
+	var st unix.Stat_t
+	if err := unix.Stat("/var/tmp", &st); err != nil {
+		return err
+	}
+	_, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return fmt.Errorf("the file system of /var/tmp is on no block device: %w", err)
+	}
+	return nil
 }
 
 func probeSELinux() error {

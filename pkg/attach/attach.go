@@ -33,6 +33,7 @@ type Container struct {
 	Dirs    port.Dirs
 	Netns   string // path
 	Inode   uint64 // of the namespace
+	Pid     int    // of the container's first process; 0: as recorded
 	Log     *journal.Logger
 	// Undo remembers a step to take if a later one fails.
 	Undo func(func() error)
@@ -126,6 +127,9 @@ func (k *Container) remember(key port.Key, i port.Interface) error {
 	_, err := k.Records.Update(k.Record.ContainerID, func(r *tenant.Record) error {
 		r.NetIfs = append(slices.DeleteFunc(r.NetIfs, func(o tenant.NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)
 		r.Netns = k.Inode
+		if k.Pid != 0 { // a record without a process is the next life's: poststop would leave it
+			r.Pid = k.Pid
+		}
 		if r.Started.IsZero() {
 			r.Started = time.Now().UTC()
 		}

@@ -170,3 +170,22 @@ func (o *object) bytes() jsontext.Value {
 	}
 	return append(b, '}')
 }
+
+// SetMember gives a member of a config's object another value; all else stays as it is, byte for byte.
+func SetMember(config []byte, object, member string, value any) ([]byte, error) {
+	root, err := parseObject("", jsontext.Value(config), object)
+	if err != nil {
+		return nil, err
+	}
+	o, err := root.child(object, member)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.set(member, value); err != nil {
+		return nil, err
+	}
+	if err := root.put(object, o); err != nil {
+		return nil, err
+	}
+	return root.bytes(), nil
+}

@@ -15,6 +15,9 @@ func Pod(cgroupsPath string) string {
 		parents = f[0]
 	} else if i := strings.LastIndexByte(cgroupsPath, '/'); i >= 0 {
 		parents = cgroupsPath[:i]
+		if j := strings.LastIndexByte(parents, '/'); j >= 0 && strings.HasPrefix(parents[j:], "/account-") {
+			parents = parents[:j] // the accounting parent, of the container's own
+		}
 	}
 	name := strings.TrimSuffix(parents[strings.LastIndexByte(parents, '/')+1:], ".slice")
 	if i := strings.Index(name, "libpod_pod_"); i >= 0 {

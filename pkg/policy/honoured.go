@@ -68,6 +68,7 @@ func honoured() map[string]string {
 		"network.ingress": netlimit,
 		"network.egress":  netlimit,
 		"network.min":     netlimit,
+		"network.split":   netlimit,
 
 		"disk.mode": "",
 		"disk.max":  "",

@@ -73,6 +73,7 @@ func keys() map[string]key {
 		"network.ingress": ceiling[BitsPerSecond](8000, 1e13),
 		"network.egress":  ceiling[BitsPerSecond](8000, 1e13),
 		"network.min":     {check: between[BitsPerSecond](8000, 1e13)},
+		"network.split":   {check: oneOf("auto", "never")},
 
 		"disk.mode": mode,
 		"disk.max":  ceiling[Bytes](1<<20, 1<<60),

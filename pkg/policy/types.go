@@ -145,6 +145,7 @@ type Network struct {
 	Ingress BitsPerSecond `toml:"ingress"` // to the container
 	Egress  BitsPerSecond `toml:"egress"`  // from the container
 	Min     BitsPerSecond `toml:"min"`     // its guaranteed share of the tenant's total
+	Split   string        `toml:"split"`   // "auto": GSO packets below 500 Mbit/s; "never": cheaper, and longer round trips
 }
 
 // Disk is the section of the writable layer.

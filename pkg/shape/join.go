@@ -19,6 +19,7 @@ func (l *Limit) Lower(other Limit) {
 
 // bound adds policy's limits: ceilings, the guaranteed share, and the totals of the tenant.
 func (w *Want) bound(e policy.Effective, tenant uint32) {
+	w.Whole = e.Network.Split == "never"
 	w.In.Lower(Limit{Rate: e.Network.Ingress})
 	w.Out.Lower(Limit{Rate: e.Network.Egress})
 	if tenant != 0 {

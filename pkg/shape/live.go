@@ -153,7 +153,7 @@ func rebound(p *policy.Policy, config string, k Key, veth uint32, rec tenant.Rec
 }
 
 func (w *Want) sameLimits(o *Want) bool {
-	return w.In == o.In && w.Out == o.Out && w.Min == o.Min && w.Tenant == o.Tenant && w.TotalIn == o.TotalIn && w.TotalOut == o.TotalOut
+	return w.In == o.In && w.Out == o.Out && w.Min == o.Min && w.Whole == o.Whole && w.Tenant == o.Tenant && w.TotalIn == o.TotalIn && w.TotalOut == o.TotalOut
 }
 
 // reshape applies w to an interface that has a port already.

@@ -117,9 +117,9 @@ func branch(w Want, l Limit, total policy.BitsPerSecond) *Branch {
 	if b.Burst == 0 {
 		b.Burst = burstOf(w.MTU, b.Ceil)
 	}
-	b.Split = b.Ceil < splitBelow
+	b.Split = b.Ceil < splitBelow && !w.Whole
 	b.Quantum = uint32(2 * frame)
-	if tree >= splitBelow {
+	if tree >= splitBelow || w.Whole {
 		b.Quantum = wholePacket
 	}
 	b.Bulk = Leaf{Rate: max(b.Rate/2, 8), Burst: b.Burst, Queue: bulkQueue(b.Ceil, frame, b.Split)}
@@ -134,7 +134,7 @@ func bytesIn(r policy.BitsPerSecond, us uint64) uint64 { return uint64(r) / 8 * 
 // burstOf is what may pass at once: enough to make up for a sender that the host's scheduler held up, too little to see in
 // a second.
 func burstOf(mtu uint32, r policy.BitsPerSecond) uint64 {
-	return max(2*uint64(mtu+headers), bytesIn(r, 5_000))
+	return max(2*uint64(mtu+headers), bytesIn(r, 10_000))
 }
 
 // bulkQueue bounds the bulk leaf in time: a stream fills whatever it is given. What is shorter costs goodput,

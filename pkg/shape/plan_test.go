@@ -24,17 +24,22 @@ func TestMakeGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &Branch{Rate: 10_000_000, Ceil: 10_000_000, Burst: 6250, Quantum: 3036, Split: true,
-		Sparse: Leaf{Rate: 5_000_000, Burst: 12_144, Queue: 48_576}, Bulk: Leaf{Rate: 5_000_000, Burst: 6250, Queue: 15_000},
+	in := &Branch{Rate: 10_000_000, Ceil: 10_000_000, Burst: 12_500, Quantum: 3036, Split: true,
+		Sparse: Leaf{Rate: 5_000_000, Burst: 12_500, Queue: 48_576}, Bulk: Leaf{Rate: 5_000_000, Burst: 12_500, Queue: 15_000},
 		Flow: Sparse{Rate: 163, Credit: 6000, Many: 327, ManyCredit: 24_000, Flood: 655, FloodCredit: 48_000}}
-	out := &Branch{Device: "bh-o9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 1_250_000, Quantum: 131_072, Upload: true,
-		Sparse: Leaf{Rate: 500_000, Burst: 1_250_000, Queue: 2_500_000}, Bulk: Leaf{Rate: 500_000, Burst: 1_250_000, Queue: 375_000},
+	out := &Branch{Device: "bh-o9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 2_500_000, Quantum: 131_072, Upload: true,
+		Sparse: Leaf{Rate: 500_000, Burst: 2_500_000, Queue: 2_500_000}, Bulk: Leaf{Rate: 500_000, Burst: 2_500_000, Queue: 375_000},
 		Flow: Sparse{Rate: 4000, Credit: 6000, Many: 65_562, ManyCredit: 1_311_250, Flood: 131_125, FloodCredit: 2_622_500}}
 	if d := cmp.Diff(in, p.In); d != "" {
 		t.Errorf("in (-want +have):\n%s", d)
 	}
 	if d := cmp.Diff(out, p.Out); d != "" {
 		t.Errorf("out (-want +have):\n%s", d)
+	}
+	// Where policy says that nothing is split, whole packets have room and their turn.
+	w.Whole = true
+	if p, err = Make(w); err != nil || p.In.Split || p.In.Quantum != wholePacket || p.In.Bulk.Queue != wholePacket {
+		t.Errorf("never split: %+v (%v)", p.In, err)
 	}
 }
 
@@ -123,7 +128,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
 	r := Record{Live: true, Networks: 2, In: place{3, 0x10, 5}, Out: place{4, 0x13, 6}, Next: [2]place{{Device: 8, Base: 9}, {Device: 10, Base: 11}}}
 	r.Want = want()
-	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only = Limit{1, 2}, Limit{3, 4}, 5, true
+	r.Want.In, r.Want.Out, r.Want.Min, r.Want.Only, r.Want.Whole = Limit{1, 2}, Limit{3, 4}, 5, true, true
 	r.Want.Tenant, r.Want.TotalIn, r.Want.TotalOut = 6, 7, 8
 	r.Want.Asked = Ask{In: Limit{9, 10}, Out: Limit{11, 12}, Min: 13}
 	b := r.marshal()

@@ -56,6 +56,9 @@ func (r *Record) marshal() []byte {
 	if w.Only {
 		flags |= 2
 	}
+	if w.Whole {
+		flags |= 4
+	}
 	for _, v := range []uint32{planFormat, flags, w.Veth, w.MTU, w.Tenant, r.Networks, r.In.Device, r.In.Base, r.Out.Device, r.Out.Base} {
 		b = ne.AppendUint32(b, v)
 	}
@@ -83,7 +86,7 @@ func unmarshalRecord(b []byte) (r Record, err error) {
 	w := &r.Want
 	u32()
 	flags := u32()
-	r.Live, w.Only = flags&1 != 0, flags&2 != 0
+	r.Live, w.Only, w.Whole = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	w.Veth, w.MTU, w.Tenant, r.Networks = u32(), u32(), u32(), u32()
 	r.In.Device, r.In.Base, r.Out.Device, r.Out.Base = u32(), u32(), u32(), u32()
 	w.In = Limit{rate(), u64()}

@@ -110,7 +110,7 @@ func TestSweepKeepsNetns(t *testing.T) {
 	// Another test's namespace may have the number meanwhile.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		gone, err := recs.Sweep(0)
-		if err == nil && slices.Equal(gone, []string{"sandbox"}) {
+		if err == nil && slices.Equal(gone, []string{id}) {
 			break
 		}
 		if err != nil || time.Now().After(deadline) {

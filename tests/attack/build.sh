@@ -7,5 +7,5 @@ dir=$(cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 go=$(sh .ci/go-path.sh)
 peers=github.com/containernetworking/plugins/plugins
-CGO_ENABLED=0 "$go" build -buildvcs=false -trimpath -ldflags '-s -w' -o "$dir/" ./cni/egressdeny ./cni/netlimit ./cmd/bulkhead \
+CGO_ENABLED=0 "$go" build -buildvcs=false -trimpath -ldflags '-s -w' -o "$dir/" ./cni/egressdeny ./cni/netlimit ./cmd/bulkhead ./hooks/createruntime-net ./hooks/poststop-accounting \
 	$peers/main/bridge $peers/ipam/host-local $peers/meta/firewall $peers/meta/bandwidth $peers/meta/portmap

@@ -37,6 +37,7 @@ type lab struct {
 	host, world *testenv.NS
 	dir, config string
 	plugins     []map[string]any // behind the bridge plugin
+	hooks       bool             // createruntime-net in place of egressdeny, as under netavark
 	nets        map[string]network
 	ctrs        map[string]*ctr
 	seen        ledger
@@ -62,6 +63,7 @@ type ctr struct {
 	ifName        string // "" is eth0
 	args          string // more of CNI_ARGS
 	noBPF         bool   // egressdeny runs where bpf(2) is refused
+	process       *exec.Cmd
 }
 
 func (c *ctr) dev() string {
@@ -297,6 +299,11 @@ func (c *ctr) add() error {
 		prev = out
 	}
 	c.result = prev
+	if l.hooks {
+		if err := c.create(); err != nil {
+			return err
+		}
+	}
 	var r struct {
 		Interfaces []struct{ Name, Mac, Sandbox string }
 		IPs        []struct{ Address netip.Prefix }
@@ -340,6 +347,47 @@ func (c *ctr) add() error {
 	}
 	c.added = true
 	return nil
+}
+
+// create runs createruntime-net as a runtime does, when the container's first process is there.
+func (c *ctr) create() error {
+	c.ns.Do(func() error {
+		c.process = exec.Command("sleep", "3600")
+		return c.process.Start()
+	})
+	c.l.t.Cleanup(c.kill)
+	parent := "machine.slice"
+	if tenant, _, _ := strings.Cut(c.name, "-"); tenant != "lone" {
+		parent = "bulkhead-" + tenant + ".slice"
+	}
+	dir := filepath.Join(c.l.dir, "bundle-"+c.id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	config := fmt.Sprintf(`{"ociVersion":"1.0.2","process":{"cwd":"/","args":["sleep"]},"root":{"path":"/"},"linux":{"cgroupsPath":"%s:libpod:%s"}}`, parent, c.id)
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
+		return err
+	}
+	return c.hook("createruntime-net", "created", c.process.Process.Pid)
+}
+
+func (c *ctr) kill() {
+	if c.process != nil {
+		_ = c.process.Process.Kill()
+		_ = c.process.Wait()
+		c.process = nil
+	}
+}
+
+func (c *ctr) hook(name, status string, pid int) error {
+	return c.l.host.Try(func() error {
+		cmd := exec.Command(filepath.Join(binaries(c.l.t), name), "--config", c.l.config)
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"ociVersion":"1.0.2","id":%q,"status":%q,"pid":%d,"bundle":%q}`, c.id, status, pid, filepath.Join(c.l.dir, "bundle-"+c.id)))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", name, err, out)
+		}
+		return nil
+	})
 }
 
 // each runs a verb of every plugin of the chain, DEL in reverse.

@@ -82,6 +82,51 @@ moves_bytes() {
 	each_runtime moves_bytes
 }
 
+@test "--live counts downloads as delivered, as the receipt does" {
+	requires root netns podman podmancni bpf ifb
+	cat >>"$POLICY" <<<$'[network]\ningress = "2Mbit"'
+	local ip live i load
+	start blue-shaped >/dev/null
+	ip=$(ip_of blue-shaped)
+	load=$(printf '%01000d' 0)
+	for i in $(seq 1500); do printf %s "$load" >"/dev/udp/$ip/9"; done 2>/dev/null || true
+	eventually quiet_now blue-shaped
+	live=$(live_in blue-shaped)
+	podman rm -f -t 0 blue-shaped >/dev/null
+	[ "$(last blue-shaped '.net[0] | .dropped_shaper > 0 and .in_bytes < 1500 * 1042')" = true ] || fail "nothing was dropped: $(last blue-shaped .net)"
+	[ "$(last blue-shaped '.net[0].in_bytes')" = "$live" ] || fail "live $live, then $(last blue-shaped .net)"
+}
+live_in() { bulkhead usage --live --by container --format json | jq --arg n "$1" '.rows[] | select(.name == $n) | .in_bytes'; }
+quiet_now() { # what the shaper queued has gone
+	local before
+	before=$(live_in "$1")
+	sleep 0.3
+	[ "$before" -gt 0 ] && [ "$before" = "$(live_in "$1")" ]
+}
+
+# Without eBPF: the cgroup's parent has the figures when the runtime has removed the cgroup. Nothing else reads them in time
+# where no CNI runs.
+without_programs() { # WANTED-HOW
+	local name # CNI tells names, and there is none
+	name=$(podman run -d --network none "$IMAGE" sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done') || return
+	podman wait "$name" >/dev/null
+	podman rm -f -t 0 "$name" >/dev/null
+	[ "$(last "$name" '[.how.cpu, .how.memory] | unique | join(" ")')" = "$1" ] || fail "want $1: $(last "$name" .)" || return
+	[ -z "$(find /sys/fs/cgroup -name 'account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'account-*')" || return
+	[ "$1" = absent ] || [ "$(last "$name" '.cpu_raw_ns > 2000000 and .memory_peak_bytes > 100000 and .how.io == "absent"')" = true ] || fail "$(last "$name" .)"
+}
+@test "without eBPF the accounting parent has the figures; without it nobody has" {
+	requires root netns podman bpf cgroupv1
+	mv "$SANDBOX/bin/bulkhead" "$SANDBOX/bin/bulkhead.away" # nothing loads the programs again
+	find /run/bulkhead/bpf/account -type f -delete && rmdir /run/bulkhead/bpf/account
+	each_runtime without_programs exact
+	mkdir "$SANDBOX/away" && mv "$SANDBOX"/share/bulkhead/hooks.d/*harden* "$SANDBOX/away/" # the control
+	each_runtime without_programs absent
+	mv "$SANDBOX"/away/* "$SANDBOX/share/bulkhead/hooks.d/"
+	mv "$SANDBOX/bin/bulkhead.away" "$SANDBOX/bin/bulkhead"
+	bulkhead setup --quiet
+}
+
 # A network without an interface to count at: by sockets, where the container is below the cgroup that these programs hang on.
 no_interface() { # NETWORK BYTES-JQ
 	local name=own-$1 BUNDLE_JQ="(.linux.namespaces[] | select(.type == \"network\")).path = \"/run/netns/own\"" VIA=runc
@@ -222,4 +267,22 @@ orphaned() {
 	[ "$status" -eq 1 ] && contains "$output" "openmetrics"
 	run bulkhead top -n 1 --every 200ms
 	[ "$status" -eq 0 ] && contains "$output" CPU%
+}
+
+@test "top on a terminal of 80 columns: keys sort and group, q quits" {
+	requires root netns podman bpf
+	start "blue-$(printf 'long-%.0s' {1..12})" >/dev/null
+	# each key when the screen before it is there
+	mkfifo "$SANDBOX/keys"
+	script -qefc "stty cols 80 rows 24; $SANDBOX/bin/bulkhead --config $POLICY top --every 200ms" "$SANDBOX/screen" <"$SANDBOX/keys" >/dev/null &
+	exec 4>"$SANDBOX/keys"
+	local key
+	for key in "by cpu:m" "by memory:t" "CONTAINERS:q"; do
+		eventually grep -q "${key%:*}" "$SANDBOX/screen" || fail "$(cat "$SANDBOX/screen")"
+		printf %s "${key#*:}" >&4
+	done
+	wait $!
+	exec 4>&-
+	[ "$(sed 's/\x1b\[[0-9;?]*[A-Za-z]/\n/g; s/\r/\n/g' "$SANDBOX/screen" | grep -v '^Script ' | LC_ALL=C.UTF-8 wc -L)" -le 80 ]
+	podman rm -fa -t 0 >/dev/null
 }

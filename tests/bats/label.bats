@@ -20,8 +20,6 @@ rules() { # MODE FURTHER-KEYS-OF-LEVEL
 	END
 }
 
-no_selinux() { ! has selinux || skip "SELinux runs here: guest-label.bats has this"; }
-
 said_once() {
 	rules enforce
 	dir=$(bundle "once-$RUNTIME" true)
@@ -30,8 +28,7 @@ said_once() {
 }
 
 @test "without SELinux containers run, and it is said once per boot" {
-	requires root
-	no_selinux
+	requires root noselinux
 	each_runtime said_once
 	[ "$(logged | jq -sc 'map(select(.msg == "SELinux is absent")) | length')" = 1 ] || fail "$(logged)"
 }
@@ -49,8 +46,7 @@ required() {
 }
 
 @test "require = true refuses the start, with a hint; under audit the same line is logged" {
-	requires root
-	no_selinux
+	requires root noselinux
 	each_runtime required
 }
 

@@ -82,19 +82,40 @@ func (r *Report) HTML(w io.Writer, byDay *Report, host string, made time.Time) e
 			title string
 			of    func(*Totals) float64
 			text  func(float64) string
+			units []float64
 		}{
-			{"CPU time", func(t *Totals) float64 { return float64(t.CPU()) }, func(v float64) string { return CPU(uint64(v)) }},
-			{"Memory × time", func(t *Totals) float64 { return float64(t.MemorySum) }, memoryTime},
-			{"Network, both ways", func(t *Totals) float64 { return float64(t.In + t.Out) }, func(v float64) string { return Bytes(uint64(v)) }},
-			{"Disk, both ways", func(t *Totals) float64 { return float64(t.Read + t.Written()) }, func(v float64) string { return Bytes(uint64(v)) }},
+			{"CPU time", func(t *Totals) float64 { return float64(t.CPU()) }, func(v float64) string { return CPU(uint64(v)) }, []float64{1e6, 1e9, 3600e9}},
+			{"Memory × time", func(t *Totals) float64 { return float64(t.MemorySum) }, memoryTime, []float64{60, 1024 * 3600}},
+			{"Network, both ways", func(t *Totals) float64 { return float64(t.In + t.Out) }, func(v float64) string { return Bytes(uint64(v)) }, sizes},
+			{"Disk, both ways", func(t *Totals) float64 { return float64(t.Read + t.Written()) }, func(v float64) string { return Bytes(uint64(v)) }, sizes},
 		} {
-			p.Charts = append(p.Charts, draw(byDay, p.Legend, c.title, c.of, c.text))
+			p.Charts = append(p.Charts, draw(byDay, p.Legend, c.title, c.of, c.text, c.units))
 		}
 	}
 	if err := htmlPage.Execute(w, p); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
+}
+
+var sizes = []float64{1, 1 << 10, 1 << 20, 1 << 30, 1 << 40, 1 << 50}
+
+// rounded is top or a little above, so that a quarter of it is a number that people like, in the largest of the units.
+func rounded(top float64, units []float64) float64 {
+	unit := units[0]
+	for _, u := range units {
+		if u <= top {
+			unit = u
+		}
+	}
+	v := top / unit
+	ten := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, m := range []float64{1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8} {
+		if m*ten >= v {
+			return m * ten * unit
+		}
+	}
+	return 10 * ten * unit
 }
 
 // memoryTime is MiB seconds in a unit of their size.
@@ -129,7 +150,7 @@ func legend(r *Report) (names []string, more bool) {
 }
 
 // draw lays a chart out.
-func draw(r *Report, legend []string, title string, of func(*Totals) float64, text func(float64) string) chart {
+func draw(r *Report, legend []string, title string, of func(*Totals) float64, text func(float64) string, units []float64) chart {
 	c := chart{Title: title, Width: chartWidth, Height: chartHeight}
 	days := daysOf(r)
 	stacks := map[string][]float64{}
@@ -157,6 +178,7 @@ func draw(r *Report, legend []string, title string, of func(*Totals) float64, te
 	if top == 0 {
 		top = 1
 	}
+	top = rounded(top, units)
 	high, wide := float64(chartHeight-marginTop-marginBottom), float64(chartWidth-marginLeft-marginRight)
 	step := wide / float64(len(days))
 	for i, day := range days {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -449,6 +450,17 @@ func TestHTMLIsOnePageAndRunsNothing(t *testing.T) {
 	}
 	if strings.Contains(page, "http://") || strings.Contains(page, "https://") {
 		t.Error("the page refers to other places")
+	}
+}
+
+func TestRounded(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ top, want float64 }{
+		{1, 1}, {1023, 1200}, {1025, 1.2 * 1024}, {4.1 * (1 << 30), 5 * (1 << 30)}, {8.1 * (1 << 20), 10 * (1 << 20)}, {300 * 1024, 300 * 1024},
+	} {
+		if have := rounded(tc.top, sizes); have < tc.top || math.Abs(have-tc.want) > 1e-6*tc.want {
+			t.Errorf("%v: want %v, have %v", tc.top, tc.want, have)
+		}
 	}
 }
 

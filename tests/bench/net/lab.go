@@ -151,6 +151,7 @@ const kubernetes = 1<<31 - 1
 
 var (
 	ours  = side{"netlimit", "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
+	whole = side{"netlimit, split never", "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
 	peer  = side{"bandwidth", "", tuned}
 	peerK = side{"bandwidth, Kubernetes' burst", "", func(_ *lab, in, out uint64) string { return rates(in, out) }}
 )
@@ -162,8 +163,11 @@ func rates(in, out uint64) string {
 func config(l *lab) string { return fmt.Sprintf(`,"config":%q`, l.policy) }
 
 func (s side) binary() string {
-	if s.name == ours.name {
+	if s.name == ours.name || s.name == whole.name {
 		return *netlimit
+	}
+	if s.name == denySide.name {
+		return *egressdeny
 	}
 	return *bandwidth
 }

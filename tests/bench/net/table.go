@@ -42,7 +42,7 @@ func tables(r *Results) string {
 		for _, cc := range []string{"cubic", "bbr"} {
 			for _, mbit := range []uint64{10, 100, 1000} {
 				for _, dir := range []string{"in", "out"} {
-					for _, p := range []side{ours, peer, peerK} {
+					for _, p := range []side{ours, whole, peer, peerK} {
 						if t, ok := r.find(p.name, dir, cc, mbit); ok {
 							fmt.Fprintf(&s, "| %d | %s | %s | %s | %.2f | %.3f | %.2f / %.2f | %.2f | %.2f | %.2f |\n", mbit, dir, cc, t.Plugin, t.First, t.Steady, t.P50, t.P99, t.RR50, t.Own, t.CPUPerGB)
 						}
@@ -55,7 +55,7 @@ func tables(r *Results) string {
 		fmt.Fprintf(&s, "\nTwo containers of a tenant, one stream each: %.3f and %.3f of its total; a second after one stops, the other has %.3f. bandwidth has no totals.\n", x.A, x.B, x.After)
 	}
 	if len(r.Unlimited) > 0 {
-		s.WriteString("\n| one stream, no limit but the machine's | in, Gbit/s | by the plain veth | out, Gbit/s | by the plain veth |\n|---|---|---|---|---|\n")
+		s.WriteString("\n| one stream, no limit but the machine's (best of eight) | in, Gbit/s | by the plain veth | out, Gbit/s | by the plain veth |\n|---|---|---|---|---|\n")
 		for _, u := range r.Unlimited {
 			if u.Dir != "in" {
 				continue

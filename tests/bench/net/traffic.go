@@ -30,9 +30,13 @@ type Traffic struct {
 
 func traffic() (all []Traffic, err error) {
 	for _, cc := range strings.Split(*ccs, ",") {
-		for _, mbit := range []uint64{10, 100, 1000} {
-			for _, s := range []side{ours, peer, peerK} {
-				if s.name == peerK.name && cc != "cubic" {
+		for _, m := range strings.Split(*mbits, ",") {
+			mbit, err := strconv.ParseUint(m, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("-mbit: %w", err)
+			}
+			for _, s := range []side{ours, whole, peer, peerK} {
+				if *alone && s.name != ours.name || s.name == peerK.name && cc != "cubic" || s.name == whole.name && (cc != "cubic" || mbit != 100) {
 					continue
 				}
 				for _, dir := range []string{"in", "out"} {
@@ -59,7 +63,11 @@ func (l *lab) ends(b *box, dir string) (from, to int, addr string) {
 }
 
 func stream(s side, mbit uint64, dir, cc string) (t Traffic, err error) {
-	l, err := newLab("")
+	policy := ""
+	if s.name == whole.name {
+		policy = "[network]\nsplit = \"never\"\n"
+	}
+	l, err := newLab(policy)
 	if err != nil {
 		return t, err
 	}
