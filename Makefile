@@ -71,9 +71,10 @@ lint: ## gofmt, go vet, staticcheck, shellcheck
 demo: deps build test-tools ## two tenants on this machine, each promise shown; leaves nothing behind (root)
 	@tests/demo/demo.sh
 
-bench-hooks: build test-tools ## what each hook costs, and the whole set in a start (root; figures, not tests)
+bench-hooks: build test-tools ## what each hook costs, the whole set in a start, and the wrapper (root; figures, not tests)
 	@tests/bench/hooks.sh
 	@tests/bench/set.sh
+	@tests/bench/runtime.sh
 
 bench-net: build test-tools ## netlimit beside its peers (root)
 	@PATH="$$(dirname $(GO)):$$PATH" tests/bench/net.sh

@@ -4,7 +4,7 @@
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 
-# package, then a file that shows that it is there (whoever put it)
+# package, then a file that shows that it is there (whoever put it); with a ? where not every release has the package
 want='
 make                        make
 git                         git
@@ -14,7 +14,7 @@ conmon                      conmon
 runc                        runc
 crun                        crun
 containernetworking-plugins /usr/lib/cni/bridge
-golang-github-containernetworking-plugin-dnsname /usr/lib/cni/dnsname
+?golang-github-containernetworking-plugin-dnsname /usr/lib/cni/dnsname
 dnsmasq-base                dnsmasq
 golang-github-containers-common /usr/share/containers/seccomp.json
 golang-github-containers-image  /etc/containers/policy.json
@@ -65,8 +65,16 @@ if [ -n "$missing" ]; then
 	echo "installing them from Debian (apt-get install, without recommendations)"
 	export DEBIAN_FRONTEND=noninteractive
 	log=$(mktemp)
-	# shellcheck disable=SC2086 # a list of words
-	if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1; then
+	known() { # without those of a ? that this release has not
+		for package in $missing; do
+			case $package in
+			\?*) ! apt-cache show "${package#\?}" >/dev/null 2>&1 || echo "${package#\?}" ;;
+			*) echo "$package" ;;
+			esac
+		done
+	}
+	# shellcheck disable=SC2046 # a list of words
+	if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(known); } >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
 		echo "deps: apt-get failed" >&2

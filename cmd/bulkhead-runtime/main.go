@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/sysmon"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
 )
 
@@ -18,6 +19,7 @@ func main() {
 		return
 	}
 	if err == nil {
+		sysmon.Ease()
 		err = prepare(&inv)
 	}
 	if err == nil {

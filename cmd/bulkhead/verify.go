@@ -10,11 +10,13 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/selinux"
 	"github.com/bulkhead-containers/bulkhead/pkg/cgroup"
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
 	"github.com/bulkhead-containers/bulkhead/pkg/device"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	livecheck "github.com/bulkhead-containers/bulkhead/pkg/harden/live"
+	"github.com/bulkhead-containers/bulkhead/pkg/label"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/rogue"
@@ -49,7 +51,7 @@ func (e *env) verify(word string, asJSON bool) error {
 	}
 	eff := p.For(rec.Identity.Tenant)
 	lines := []livecheck.Line{identityLine(rec)}
-	for _, section := range []func(*policy.Policy, policy.Effective, tenant.Record) []livecheck.Line{verifyHarden, verifyCgroup, verifyNetwork} {
+	for _, section := range []func(*policy.Policy, policy.Effective, tenant.Record) []livecheck.Line{verifyLevel, verifyHarden, verifyCgroup, verifyNetwork} {
 		if rec.Identity.Exempt || p.Absent {
 			break
 		}
@@ -95,6 +97,42 @@ func (e *env) printLines(_ *policy.Policy, eff policy.Effective, lines []liveche
 		return exitCode(1)
 	}
 	return nil
+}
+
+// verifyLevel reads the label of the live process.
+func verifyLevel(p *policy.Policy, eff policy.Effective, rec tenant.Record) []livecheck.Line {
+	if eff.Level.Use == "off" {
+		return nil
+	}
+	s := label.Subject{Identity: rec.Identity, Policy: eff.Level}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", rec.Pid))
+	if err == nil && rec.Identity.Tenant != "" {
+		var t tenant.Tenant
+		t, err = tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories).Get(rec.Identity.Tenant)
+		s.Pair = t.Pair
+	}
+	s.ProcessLabel = strings.TrimRight(string(b), "\x00\n")
+	return []livecheck.Line{levelLine(s, selinux.Current(), err)}
+}
+
+func levelLine(s label.Subject, mode selinux.Mode, err error) livecheck.Line {
+	l := livecheck.Line{Section: "level", What: "SELinux level"}
+	v := label.Verify(s)
+	switch {
+	case mode != selinux.Enforcing && s.Policy.Require:
+		l.Answer, l.Why = livecheck.Fails, "want SELinux enforcing, have it "+string(mode)
+	case mode == selinux.Absent:
+		l.Answer, l.Why = livecheck.Unknown, "SELinux is not in this kernel's charge: levels hold nobody back"
+	case err != nil:
+		l.Answer, l.Why = livecheck.Unknown, err.Error()
+	case v.Verdict == policy.Refuse:
+		l.Answer, l.Why = livecheck.Fails, v.Reason
+	case mode == selinux.Permissive:
+		l.Answer, l.Why = livecheck.Fails, "SELinux is permissive: levels hold nobody back"
+	default:
+		l.Why = v.Level
+	}
+	return l
 }
 
 // verifyHarden looks at the first process, and at each other that differs from it in what it may do.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/sysmon"
 	_ "github.com/bulkhead-containers/bulkhead/internal/stack"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -188,6 +189,7 @@ var Version = "devel"
 
 // run is what both kinds of hook share: arguments, the log, and an error's way out.
 func run(name string, p IO, f func(arguments, func(*policy.Policy) *journal.Logger) error) int {
+	sysmon.Ease()
 	args, err := parseArgs(p.Args)
 	if err == nil && args.version {
 		fmt.Fprintln(p.Stdout, name, Version)

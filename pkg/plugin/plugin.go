@@ -132,6 +132,9 @@ func (c *Config) PrintResult(w io.Writer) error {
 		return fmt.Errorf("%w: prevResult: %w", ErrDecode, err)
 	}
 	out := bytes.TrimSpace(c.PrevResult)
+	if out[0] != '{' { // null
+		return fmt.Errorf("%w: prevResult: want an object, have %.40s", ErrDecode, out)
+	}
 	if !version {
 		comma := ""
 		if members > 0 {

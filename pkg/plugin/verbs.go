@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/sysmon"
+	_ "github.com/bulkhead-containers/bulkhead/internal/stack"
 	"github.com/bulkhead-containers/bulkhead/internal/wire"
 )
 
@@ -33,6 +35,7 @@ type Verbs struct{ Add, Check, Del, GC, Status func(*Args) error }
 // It does what CNI's skel does, and is here for what that costs a start: 0.2 to 0.3 ms of reflection, regular expressions
 // and a thread (docs/netlimit.md). The namespace is looked at before the verb, not after.
 func (v Verbs) Run(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer, about string) int {
+	sysmon.Ease()
 	if getenv("CNI_COMMAND") == "" {
 		fmt.Fprintf(stderr, "%s\nCNI protocol versions supported: %s\n", about, strings.Join(Versions, ", "))
 		return 0

@@ -334,23 +334,31 @@ func inGoneCgroup(p Process, c Container) bool {
 	return false
 }
 
-// kernelNames are how kernel threads' names begin.
-var kernelNames = []string{"kworker/", "ksoftirqd/", "kthreadd", "kswapd", "kcompactd", "khugepaged", "kdevtmpfs", "kauditd", "khungtaskd",
-	"migration/", "rcu_", "cpuhp/", "jbd2/", "ext4-", "xfsaild/", "irq/", "watchdogd", "oom_reaper", "writeback", "scsi_eh_", "nvme-"}
+// kernelNames are kernel threads' names. With a slash at its end one is the beginning of a name: a program's file has none in its
+// own, so it can only have been put on. The others are whole but for a number: "rcu_stress" is somebody's program.
+var kernelNames = []string{"kworker/", "ksoftirqd/", "migration/", "cpuhp/", "jbd2/", "xfsaild/", "irq/", "idle_inject/", "rcuog/", "rcuop/",
+	"kthreadd", "kswapd", "kcompactd", "khugepaged", "kdevtmpfs", "kauditd", "khungtaskd", "kblockd", "oom_reaper", "rcu_gp", "rcu_par_gp",
+	"rcu_preempt", "rcu_sched", "scsi_eh_"}
+
+func kernelName(comm string) bool {
+	return slices.ContainsFunc(kernelNames, func(k string) bool {
+		rest, ok := strings.CutPrefix(comm, k)
+		return ok && (strings.HasSuffix(k, "/") || strings.Trim(rest, "0123456789") == "")
+	})
+}
 
 // disguised says how p passes itself off as a kernel thread, or "".
 func disguised(p Process) string {
 	if p.Kernel || p.Zombie {
 		return ""
 	}
+	// ps writes a kernel thread so, in one word. "[celeryd: main]" is how some name their workers.
 	arg0, _, _ := strings.Cut(p.Args, " ")
-	if len(arg0) > 1 && arg0[0] == '[' && (strings.HasSuffix(arg0, "]") || strings.HasSuffix(p.Args, "]")) {
+	if len(arg0) > 2 && arg0[0] == '[' && strings.HasSuffix(arg0, "]") {
 		return fmt.Sprintf("calls itself %q, but is a user's program (%q)", p.Args, p.Exe)
 	}
-	for _, k := range kernelNames {
-		if strings.HasPrefix(p.Comm, k) {
-			return fmt.Sprintf("is named %q, but is a user's program (%q)", p.Comm, p.Exe)
-		}
+	if kernelName(p.Comm) {
+		return fmt.Sprintf("is named %q, but is a user's program (%q)", p.Comm, p.Exe)
 	}
 	return ""
 }

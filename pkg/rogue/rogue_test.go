@@ -85,6 +85,7 @@ func TestJudge(t *testing.T) {
 		{name: "named like one", c: live, p: with(confined(101, 100, "kworker/0:1"), func(p *Process) { p.Exe = "/tmp/x" }), what: Disguised, why: "/tmp/x"},
 		{name: "calls itself one", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.Args = "[kworker/0:1]" }), what: Disguised},
 		{name: "calls itself one, on the host", c: live, p: with(shell, func(p *Process) { p.Pid, p.Args = 101, "[kthreadd]" }), what: Disguised, nobody: true},
+		{name: "a worker's title", c: live, p: with(confined(101, 100, "celery"), func(p *Process) { p.Args = "[celeryd: main:ForkPoolWorker-1]" })},
 		{name: "test(1) is [", c: live, p: with(confined(101, 100, "["), func(p *Process) { p.Args = "[ -f /x ]" })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,6 +115,16 @@ func TestJudge(t *testing.T) {
 				t.Errorf("want %q with %q (helper %t, nobody's %t), have %q: %s (helper %t)", tt.what, tt.why, tt.helper, tt.nobody, found[0].What, found[0].Why, found[0].Helper)
 			}
 		})
+	}
+}
+
+func TestKernelNames(t *testing.T) {
+	t.Parallel()
+	for comm, want := range map[string]bool{"kworker/u8:1-events": true, "kworker/0:1": true, "ksoftirqd/0": true, "jbd2/vda1-8": true, "kswapd0": true, "kthreadd": true, "scsi_eh_3": true,
+		"watchdogd": false, "writeback": false, "rcu_stress": false, "nvme-cli": false, "ext4-fuse": false, "kswapd-exporter": false, "irqbalance": false, "sh": false, "": false} {
+		if kernelName(comm) != want {
+			t.Errorf("%q: want %t", comm, want)
+		}
 	}
 }
 

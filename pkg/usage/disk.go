@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
@@ -24,6 +26,10 @@ var errBudget = errors.New("not counted in time")
 // disk: the upper directory of the overlay mounted there. ok is false where
 // there is none, or where counting takes longer than budget.
 func DiskBytes(rootfs string, budget time.Duration) (bytes uint64, ok bool) {
+	var fs unix.Statfs_t
+	if unix.Statfs(rootfs, &fs) != nil || fs.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return 0, false // and no look at mountinfo, which has a line for each container of the host
+	}
 	f, err := kfile.OpenFile("/proc/self/mountinfo", os.O_RDONLY)
 	if err != nil {
 		return 0, false

@@ -210,6 +210,30 @@ podman_ceiling() {
 	each_runtime podman_ceiling
 }
 
+raised() {
+	policy <<-END
+		log.file = "/run/sandbox/log"
+		[namespaces]
+		host = "allow"
+		[cgroup]
+		memory_max = "48MiB"
+	END
+	dir=$(bundle "raised-$RUNTIME" sleep 1000)
+	runtime "$RUNTIME" run --detach --bundle "$dir" "raised-$RUNTIME" </dev/null >/dev/null 2>&1 3>&- || return
+	run bulkhead verify "raised-$RUNTIME"
+	lacks "$output" "does not hold  ceilings" "memory_max" || return # control
+	runtime "$RUNTIME" update --memory $((96 << 20)) --memory-swap $((96 << 20)) "raised-$RUNTIME" || return
+	run bulkhead verify "raised-$RUNTIME"
+	[ "$status" -ne 0 ] || fail "verify says nothing of a raised ceiling: $output" || return
+	contains "$output" "memory_max"
+	runtime "$RUNTIME" delete -f "raised-$RUNTIME"
+}
+
+@test "a runtime's update can raise a container's own ceiling (attack), and verify says so" {
+	requires root
+	each_runtime raised
+}
+
 # forker: what runs when told to, and says how far it came.
 forker='while [ ! -e /go ]; do sleep 0.1; done; for i in $(seq 25); do sleep 1000 & done; echo all; wait'
 

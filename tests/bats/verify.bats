@@ -5,6 +5,7 @@
 # shellcheck disable=SC2046,SC2086 # $SANDBOX and its like hold no blanks; bulkhead args are words
 load helpers
 
+REQUIRE=false
 rules() { # LINE...: the policy, with these lines added to [harden]
 	policy <<-END
 		[harden]
@@ -13,6 +14,8 @@ rules() { # LINE...: the policy, with these lines added to [harden]
 		$(printf '%s\n' "$@")
 		[namespaces]
 		host = "allow"
+		[level]
+		require = $REQUIRE
 		[cgroup]
 		pids_max = 40
 		[devices]
@@ -46,7 +49,7 @@ fails() {
 holds() {
 	run bulkhead verify "$id"
 	[ "$status" -eq 0 ] || fail "$output" || return
-	lacks "$output" "does not hold" "cannot tell"
+	lacks "$(grep -v "SELinux level" <<<"$output")" "does not hold" "cannot tell"
 }
 
 broken() {
@@ -55,6 +58,8 @@ broken() {
 	holds
 	contains "$output" "capabilities, bounding" "no new privileges" "system calls" "masked paths" "read-only paths" "read-only root" "pid namespace" "ceilings" "device rules" "the tenant's sum" \
 		"eth0: an entry in its compartment" "eth0: its programs there" "eth0: guarded" "eth0: tc classes"
+	contains "$(bulkhead __complete verify '')" "broken-$RUNTIME"
+	contains "$(bulkhead __complete level '')" blue
 	# Paths: a mask taken off, a kernel setting made writable, the root file system too.
 	nsenter -t "$pid" -m -p umount /proc/interrupts
 	fails "masked paths" /proc/interrupts
@@ -99,6 +104,22 @@ host_side() {
 @test "each thing that is broken is named, and only that" {
 	requires root netns podmancni
 	each_runtime broken
+}
+
+@test "a level that this kernel cannot hold: cannot tell; required: does not hold" {
+	requires root podman
+	id=$(start levelled --network none)
+	run bulkhead verify "$id"
+	if has selinux; then
+		contains "$(grep "SELinux level" <<<"$output")" holds
+	else
+		contains "$(grep "SELinux level" <<<"$output")" "cannot tell" "nobody back"
+		REQUIRE=true rules
+		run bulkhead verify "$id"
+		contains "$(grep "SELinux level" <<<"$output")" "does not hold" absent
+		rules
+	fi
+	podman rm -f -t 0 "$id"
 }
 
 loosened() {

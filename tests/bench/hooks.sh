@@ -10,7 +10,13 @@ bin=${BULKHEAD_BIN:-$top/bin}
 # shellcheck source=tests/bats/helpers.bash
 source "$top/tests/bats/helpers.bash"
 lib=$(mktemp -d "${TMPDIR:-/var/tmp}/bulkhead-bench.XXXXXX") # on a disk: the sandbox's own /var/lib is in memory
-trap 'sandbox_close; rm -rf "$lib"' EXIT
+pid=''
+finish() {
+	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+	sandbox_close
+	rm -rf "$lib"
+}
+trap finish EXIT
 
 rules() { # LIB DURABLE
 	policy <<-END
@@ -69,8 +75,3 @@ for durable in false true; do
 	echo "hooks, state on $(stat -f -c %T "$lib"), durable = $durable:"
 	bench
 done
-sandbox_close
-trap 'rm -rf "$lib"' EXIT
-echo
-unset BULKHEAD_PRIVATE
-"$top/tests/bench/set.sh"

@@ -3,18 +3,22 @@
 package leftover
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
 // Count counts the processes in the network of a container that has ended: the receipt's "leftovers" beside what is in
 // its cgroup, which the account counts. A network that another container shares (a pod's) has none. shared is asked only
-// where there are some, since it reads every record. It looks at one link of each process, so that a hook can afford it.
+// where there are some, since it reads every record. It looks at one link of each process, so that a hook can afford it, and
+// of a container that lived for moments only at processes that are younger.
 func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err error) {
 	var own unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
@@ -33,12 +37,13 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		return 0, fmt.Errorf("read processes: %w", err)
 	}
 	want := "net:[" + strconv.FormatUint(r.Netns, 10) + "]"
+	since := oldest(r)
+	var link [64]byte
 	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' {
+		if pid, err := strconv.Atoi(name); err != nil || pid < since {
 			continue
 		}
-		link, err := os.Readlink("/proc/" + name + "/ns/net")
-		if err == nil && link == want {
+		if m, err := unix.Readlink("/proc/"+name+"/ns/net", link[:]); err == nil && string(link[:m]) == want {
 			n++
 		}
 	}
@@ -52,4 +57,19 @@ func Count(r tenant.Record, shared func() ([]tenant.Record, error)) (n int, err 
 		}
 	}
 	return n, err
+}
+
+// oldest is the lowest number that a process can have which began after the container's, 0 where numbers may have begun anew
+// since: where the container has lived so long that this many processes could have been made.
+func oldest(r tenant.Record) int {
+	const perSecond = 200_000 // more than machines do
+	life := time.Since(r.Started)
+	b, err := file.Read("/proc/sys/kernel/pid_max")
+	if err != nil || r.Started.IsZero() || life < 0 || os.Getpid() < r.Pid {
+		return 0
+	}
+	if numbers, err := strconv.Atoi(string(bytes.TrimSpace(b))); err != nil || life.Seconds()*perSecond > float64(numbers) {
+		return 0
+	}
+	return r.Pid
 }

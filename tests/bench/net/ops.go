@@ -21,18 +21,26 @@ type Op struct {
 // tenantSide is netlimit where the tenant's sum is limited too: both directions by the tenant's IFBs.
 var tenantSide = side{ours.name, "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
 
+// behindDeny is netlimit chained behind egressdeny, which has attached the port's programs already.
+const behindDeny = "netlimit, egressdeny chained"
+
+var denySide = side{"egressdeny", "", func(l *lab, _, _ uint64) string { return config(l) }}
+
 func ops() (all []Op, err error) {
 	for _, n := range []int{0, *many} {
 		for _, s := range []struct {
 			name string
 			side side
 			ten  bool
-		}{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {"bandwidth", peer, false}} {
+		}{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}} {
+			if s.name == behindDeny && n > 0 {
+				continue
+			}
 			op, err := crowd(s.name, s.side, n, s.ten)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Printf("%-26s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
 				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
@@ -78,12 +86,22 @@ func crowd(name string, s side, n int, tenants bool) (Op, error) {
 		if err != nil {
 			return Op{}, err
 		}
+		if name == behindDeny {
+			if _, err := l.call(denySide, "ADD", b, denySide.keys(l, 0, 0)); err != nil {
+				return Op{}, err
+			}
+		}
 		for _, v := range []string{"ADD", "CHECK", "DEL", "DEL "} {
 			d, err := l.call(s, strings.TrimSpace(v), b, keys(n))
 			if err != nil {
 				return Op{}, err
 			}
 			took[v], cpu[v] = append(took[v], d.wall), append(cpu[v], d.cpu)
+		}
+		if name == behindDeny {
+			if _, err := l.call(denySide, "DEL", b, denySide.keys(l, 0, 0)); err != nil {
+				return Op{}, err
+			}
 		}
 		if err := l.remove(b); err != nil {
 			return Op{}, err

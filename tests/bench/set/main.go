@@ -4,7 +4,8 @@
 //	set -n 60 -runtime PATH -root DIR NAME=BUNDLE...
 //
 // The first bundle has no hooks, the second as many empty Go programs as the others have hooks. The output is the median of
-// each, what it adds to the first, and that as a multiple of what the second adds.
+// each, what it adds to the first, and that as a multiple of what the second adds; and the same for processor time, of the
+// runtime and all that it waited for, which a busy machine disturbs less.
 package main
 
 import (
@@ -20,7 +21,7 @@ import (
 
 type bundle struct {
 	name, dir string
-	took      []time.Duration
+	took, cpu []time.Duration
 }
 
 func main() {
@@ -49,46 +50,47 @@ func run(runtime, root string, n int, args []string) error {
 	const warm = 3
 	for i := range n + warm {
 		for _, b := range bundles {
-			took, err := b.once(runtime, root)
+			took, cpu, err := b.once(runtime, root)
 			if err != nil {
 				return err
 			}
 			if i >= warm {
-				b.took = append(b.took, took)
+				b.took, b.cpu = append(b.took, took), append(b.cpu, cpu)
 			}
 		}
 	}
 	// differences are taken within a round, then their median: a round's runs follow each other at once
 	none, empty := bundles[0], bundles[1]
-	fmt.Printf("%-28s %9s %9s %12s\n", "", "median ms", "adds ms", "x empty set")
-	base := median(empty.over(none))
+	fmt.Printf("%-12s %9s %9s %12s %12s %12s\n", "", "median ms", "adds ms", "x empty set", "adds cpu ms", "x empty set")
+	base, cpuBase := median(over(empty.took, none.took)), median(over(empty.cpu, none.cpu))
 	for _, b := range bundles {
-		adds := median(b.over(none))
-		fmt.Printf("%-28s %9.2f", b.name, ms(median(b.took)))
+		fmt.Printf("%-12s %9.2f", b.name, ms(median(b.took)))
 		if b != none {
-			fmt.Printf(" %9.2f %12.2f", ms(adds), float64(adds)/float64(base))
+			adds, cpu := median(over(b.took, none.took)), median(over(b.cpu, none.cpu))
+			fmt.Printf(" %9.2f %12.2f %12.2f %12.2f", ms(adds), float64(adds)/float64(base), ms(cpu), float64(cpu)/float64(cpuBase))
 		}
 		fmt.Println()
 	}
 	return nil
 }
 
-func (b *bundle) once(runtime, root string) (time.Duration, error) {
+func (b *bundle) once(runtime, root string) (took, cpu time.Duration, err error) {
 	cmd := exec.Command(runtime, "--root", root, "run", "--bundle", b.dir, "bench-"+b.name)
 	cmd.Env = append(os.Environ(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	begin := time.Now()
 	out, err := cmd.CombinedOutput()
-	took := time.Since(begin)
+	took = time.Since(begin)
 	if err != nil {
-		return 0, fmt.Errorf("%s run of %s: %w: %s", runtime, b.name, err, out)
+		return 0, 0, fmt.Errorf("%s run of %s: %w: %s", runtime, b.name, err, out)
 	}
-	return took, nil
+	return took, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
-func (b *bundle) over(none *bundle) []time.Duration {
-	d := make([]time.Duration, len(b.took))
+// over is what each of a took over b's of the same round.
+func over(a, b []time.Duration) []time.Duration {
+	d := make([]time.Duration, len(a))
 	for i := range d {
-		d[i] = b.took[i] - none.took[i]
+		d[i] = a[i] - b[i]
 	}
 	return d
 }
