@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/quota"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage/report"
 )
@@ -24,6 +25,7 @@ var sweeps = []sweep{
 	{"networks", (*env).sweepNetworks}, // before accounts: it hands bytes over to them
 	{"accounts", (*env).sweepAccounts},
 	{"confined", (*env).sweepConfined},
+	{"projects", (*env).sweepProjects},
 	{"records", (*env).sweepRecords}, // last: the others look containers up
 }
 
@@ -64,6 +66,15 @@ func (e *env) gc(p *policy.Policy, grace time.Duration, quiet bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sweepProjects gives the quotas free of layers that are gone.
+func (e *env) sweepProjects(p *policy.Policy, _ time.Duration) (said []string, err error) {
+	gone, err := quota.GC(p.State.Lib, false)
+	if len(gone) > 0 {
+		said = append(said, fmt.Sprintf("released %d projects of layers that are gone", len(gone)))
+	}
+	return said, err
 }
 
 func (e *env) sweepAccounts(p *policy.Policy, grace time.Duration) (said []string, err error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/label"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/quota"
 	"github.com/bulkhead-containers/bulkhead/pkg/rogue"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
@@ -186,6 +187,9 @@ func verifyCgroup(p *policy.Policy, _ policy.Effective, rec tenant.Record) []liv
 	lines := []livecheck.Line{
 		answer("cgroup", "ceilings", cgroup.Check(s.Ceilings)),
 		answer("devices", "device rules", device.Check(confine.Pins(p.State.Bpffs), s.Device)),
+	}
+	if s.Quota.Project != 0 {
+		lines = append(lines, answer("disk", "writable layer", quota.Check(s.Quota)))
 	}
 	if rec.Identity.Tenant != "" {
 		lines = append(lines, answer("cgroup", "the tenant's sum", cgroup.Check(s.Total)))

@@ -20,6 +20,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
+	"github.com/bulkhead-containers/bulkhead/pkg/quota"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
@@ -41,7 +42,7 @@ func confineContainer(c *hook.Call) error {
 		return fmt.Errorf("read config.json of %s: linux is missing", c.State.ID)
 	}
 	k := &container{Call: c}
-	for _, step := range []func() error{k.settle, k.locate, k.namespaces, k.devices, k.ceilings, k.total, k.remember, k.admit} {
+	for _, step := range []func() error{k.settle, k.locate, k.namespaces, k.devices, k.ceilings, k.total, k.disk, k.remember, k.admit} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -264,6 +265,35 @@ func (k *container) total() error {
 		return err
 	}
 	return sums.Remember(name, k.state.Total)
+}
+
+// disk limits what the container writes to its own layer. A file system that cannot is said, as with any ceiling that a
+// kernel has not.
+func (k *container) disk() error {
+	max := k.eff.Disk.Max
+	if k.free() || max == 0 {
+		return nil
+	}
+	layer, ok := quota.LayerOf(k.Spec.RootPath(k.Bundle))
+	if !ok { // there is nothing of its own that it could fill
+		return nil
+	}
+	mode, lib := k.eff.Mode("disk"), k.Policy.State.Lib
+	d := policy.Decision{Verdict: policy.Change, Section: "disk", Object: layer.Upper, Reason: fmt.Sprintf("want at most %v", max)}
+	if mode == policy.Audit {
+		return k.Policy.Settle(mode, d, k.Log)
+	}
+	a, err := quota.Apply(lib, quota.Make(layer, max))
+	if errors.Is(err, quota.ErrNone) {
+		k.Log.Warn("cannot be held", "section", "disk", "reason", err.Error(), "hint", policy.HintOf(err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.state.Quota = a
+	k.Undo(func() error { return quota.Remove(lib, a) })
+	return k.Policy.Settle(mode, d, k.Log)
 }
 
 // netns is the inode of the container's network namespace, 0 where it cannot be found.

@@ -19,6 +19,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/device"
 	"github.com/bulkhead-containers/bulkhead/pkg/namespace"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
+	"github.com/bulkhead-containers/bulkhead/pkg/quota"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
@@ -36,6 +37,7 @@ type State struct {
 	Device   device.Held      `json:"device,omitzero"`
 	Ceilings cgroup.Applied   `json:"ceilings,omitzero"`
 	Total    cgroup.Applied   `json:"total,omitzero"`
+	Quota    quota.Applied    `json:"quota,omitzero"` // stays with the layer: pkg/quota's own GC removes it
 	Claims   namespace.Claims `json:"claims,omitempty"`
 }
 
@@ -143,9 +145,9 @@ func Release(d Dirs, id string) error {
 // Alive says whether the container's process lives.
 func (s State) Alive() bool { return claim.Claim{Pid: s.Pid, Start: s.Start}.Alive() }
 
-// Check compares what is in force with what was put there: ceilings that `update` has raised, device rules that are gone.
+// Check compares what is in force with what was put there: ceilings that `update` has raised, device rules and quotas that are gone.
 func Check(d Dirs, s State) error {
-	return errors.Join(device.Check(Pins(d.Bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total))
+	return errors.Join(device.Check(Pins(d.Bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total), quota.Check(s.Quota))
 }
 
 // GC releases the containers whose process and cgroup are both gone, and drops what the dead claim and the device map's

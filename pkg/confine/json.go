@@ -18,6 +18,7 @@ func (s *State) marshal() []byte {
 		s.Device.Encode(&w, "device")
 		s.Ceilings.Encode(&w, "ceilings")
 		s.Total.Encode(&w, "total")
+		s.Quota.Encode(&w, "quota")
 		w.List("claims", len(s.Claims), func(i int) { w.Text("", string(s.Claims[i]), true) })
 	})
 	return w.B
@@ -46,6 +47,8 @@ func (s *State) unmarshal(b []byte) error {
 			return s.Ceilings.Decode(d)
 		case "total":
 			return s.Total.Decode(d)
+		case "quota":
+			return s.Quota.Decode(d)
 		case "claims":
 			return wire.List(d, func() error {
 				var k string

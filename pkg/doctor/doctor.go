@@ -55,6 +55,7 @@ var checks = []check{
 	{"cni", checkCNI},
 	{"kernel", checkKernel},
 	{"pins", checkPins},
+	{"disk", checkDisk},
 }
 
 // Examine runs every check. Its findings stand in the order of the checks, graver ones first within each.

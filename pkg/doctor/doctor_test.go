@@ -175,3 +175,26 @@ func TestKernelSpeaksOfSELinux(t *testing.T) {
 	says(t, fs, Note, "no active SELinux")
 	says(t, fs, OK, "AppArmor is active")
 }
+
+func TestDisk(t *testing.T) {
+	t.Parallel()
+	h := tree(t, map[string]string{"/policy.toml": "version = 1\n[tenant.blue.disk]\nmax = \"1GiB\"\n"})
+	if fs := checkDisk(h); len(fs) != 0 {
+		t.Errorf("no limit: %+v", fs)
+	}
+	var err error
+	if h.Policy, err = policy.Load(h.Root + "/policy.toml"); err != nil {
+		t.Fatal(err)
+	}
+	if fs := checkDisk(h); len(fs) != 0 {
+		t.Errorf("no storage: %+v", fs)
+	}
+	if h.Root, err = os.MkdirTemp("/dev/shm", "doctor-"); err != nil { // tmpfs counts no projects
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(h.Root) })
+	if err := os.MkdirAll(h.Root+stores[0], 0o755); err != nil {
+		t.Fatal(err)
+	}
+	says(t, checkDisk(h), Warn, "[disk] max is not held")
+}

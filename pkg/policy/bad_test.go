@@ -161,7 +161,7 @@ func TestNotHonoured(t *testing.T) {
 		}
 	}
 	d := decoder{keys: keys(), honoured: map[string]string{}}
-	if err := d.allowed(hostScope, "disk.max"); err == nil || !strings.Contains(err.Error(), "no binary") {
+	if err := d.allowed(hostScope, "accounting.mode"); err == nil || !strings.Contains(err.Error(), "no binary") {
 		t.Errorf("want a key that nobody honours refused, have %v", err)
 	}
 }

@@ -70,8 +70,8 @@ func honoured() map[string]string {
 		"network.min":     netlimit,
 		"network.split":   netlimit,
 
-		"disk.mode": "",
-		"disk.max":  "",
+		"disk.mode": cgroup,
+		"disk.max":  cgroup,
 
 		"egress.mode":       deny,
 		"egress.default":    deny,

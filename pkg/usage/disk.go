@@ -1,19 +1,13 @@
 package usage
 
 import (
-	"bufio"
 	"errors"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	"github.com/bulkhead-containers/bulkhead/pkg/quota"
 )
 
 // DiskBudget is how long a container's stop may wait for its layer to be
@@ -23,53 +17,19 @@ const DiskBudget = 20 * time.Millisecond
 var errBudget = errors.New("not counted in time")
 
 // DiskBytes is what the writable layer of a root file system takes on the
-// disk: the upper directory of the overlay mounted there. ok is false where
-// there is none, or where counting takes longer than budget.
+// disk: what the file system counts for its project, else a walk of the upper
+// directory of the overlay mounted there. ok is false where there is none, or
+// where the walk takes longer than budget.
 func DiskBytes(rootfs string, budget time.Duration) (bytes uint64, ok bool) {
-	var fs unix.Statfs_t
-	if unix.Statfs(rootfs, &fs) != nil || fs.Type != unix.OVERLAYFS_SUPER_MAGIC {
-		return 0, false // and no look at mountinfo, which has a line for each container of the host
-	}
-	f, err := kfile.OpenFile("/proc/self/mountinfo", os.O_RDONLY)
-	if err != nil {
-		return 0, false
-	}
-	defer f.Close()
-	upper, ok := upperDir(f, filepath.Clean(rootfs))
+	l, ok := quota.LayerOf(rootfs)
 	if !ok {
 		return 0, false
 	}
-	bytes, err = treeBytes(upper, time.Now().Add(budget))
-	return bytes, err == nil
-}
-
-// upperDir finds the upper directory of the overlay that is mounted last at
-// mountPoint (proc_pid_mountinfo(5)).
-func upperDir(mountinfo io.Reader, mountPoint string) (dir string, ok bool) {
-	lines := bufio.NewScanner(mountinfo)
-	lines.Buffer(nil, maxLine) // an overlay of many layers has long options
-	for lines.Scan() {
-		before, after, found := strings.Cut(lines.Text(), " - ")
-		fields, kind := strings.Fields(before), strings.Fields(after)
-		if !found || len(fields) < 5 || len(kind) < 3 || unescape(fields[4]) != mountPoint {
-			continue
-		}
-		dir, ok = "", false
-		if kind[0] != "overlay" {
-			continue
-		}
-		for option := range strings.SplitSeq(kind[2], ",") {
-			if upper, found := strings.CutPrefix(option, "upperdir="); found {
-				dir, ok = unescape(upper), true
-			}
-		}
+	if n, ok := quota.Used(l); ok {
+		return n, true
 	}
-	return dir, ok && filepath.IsAbs(dir)
-}
-
-// unescape undoes mountinfo's octal escapes of blanks and backslashes.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+	bytes, err := treeBytes(l.Upper, time.Now().Add(budget))
+	return bytes, err == nil
 }
 
 // treeBytes adds up what the files below dir take on its file system, each once.

@@ -12,27 +12,6 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
 
-func TestUpperDir(t *testing.T) {
-	t.Parallel()
-	const overlay = `36 35 0:50 / /store/ab\040c/merged rw,nodev - overlay overlay rw,lowerdir=/l1:/l2,upperdir=/store/ab\040c/diff,workdir=/store/w` + "\n"
-	for name, tc := range map[string]struct{ info, point, want string }{
-		"an overlay":         {overlay, "/store/ab c/merged", "/store/ab c/diff"},
-		"another place":      {overlay, "/store/other", ""},
-		"over-mounted":       {overlay + `37 36 0:51 / /store/ab\040c/merged rw - tmpfs tmpfs rw` + "\n", "/store/ab c/merged", ""},
-		"a read-only one":    {"36 35 0:50 / /m ro - overlay overlay ro,lowerdir=/l1:/l2\n", "/m", ""},
-		"not an overlay":     {"36 35 0:50 / /m rw - ext4 /dev/vda rw,upperdir=/x\n", "/m", ""},
-		"no mounts":          {"", "/m", ""},
-		"lines without end":  {"36 35", "/m", ""},
-		"a relative upper":   {"36 35 0:50 / /m rw - overlay overlay rw,upperdir=diff\n", "/m", ""},
-		"with optional ones": {"36 35 0:50 / /m rw shared:1 master:2 - overlay o rw,upperdir=/u\n", "/m", "/u"},
-	} {
-		have, ok := upperDir(strings.NewReader(tc.info), tc.point)
-		if ok != (tc.want != "") || ok && have != tc.want {
-			t.Errorf("%s: want %q, have %q, %v", name, tc.want, have, ok)
-		}
-	}
-}
-
 func TestTreeBytes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
