@@ -157,8 +157,9 @@ func compare(path string, a, b any, paths *[]string) {
 	x, ok := a.(map[string]any)
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
-		if !reflect.DeepEqual(a, b) {
-			*paths = append(*paths, path+only(a, b))
+		// podman 5 sorts paths: where the order means nothing it is no difference
+		if words, lists := only(a, b); !reflect.DeepEqual(a, b) && (words != "" || !lists || path == "/process/args") {
+			*paths = append(*paths, path+words)
 		}
 		return
 	}
@@ -169,20 +170,26 @@ func compare(path string, a, b any, paths *[]string) {
 	}
 }
 
-// only says which elements one of two lists of words has and the other has not.
-func only(a, b any) string {
+// only says which words one of two lists has and the other has not; ok is false where they are not lists of the same length or
+// those words are not all that differs.
+func only(a, b any) (words string, ok bool) {
 	x, ok := a.([]any)
 	y, ok2 := b.([]any)
 	if !ok || !ok2 {
-		return ""
+		return "", false
 	}
-	var words []string
+	var missing []string
 	for _, pair := range [][2][]any{{x, y}, {y, x}} {
 		for _, v := range pair[0] {
-			if s, ok := v.(string); ok && !slices.Contains(pair[1], v) {
-				words = append(words, s)
+			if s, isWord := v.(string); !isWord {
+				ok = false
+			} else if !slices.Contains(pair[1], v) {
+				missing = append(missing, s)
 			}
 		}
 	}
-	return " (" + strings.Join(words, " ") + ")"
+	if len(missing) > 0 {
+		words = " (" + strings.Join(missing, " ") + ")"
+	}
+	return words, ok && len(x) == len(y)
 }

@@ -64,6 +64,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	for _, v := range verbs {
 		root.AddCommand(v(e))
 	}
+	e.complete(root)
 	err := root.Execute()
 	var code exitCode
 	switch {

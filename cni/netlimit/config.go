@@ -147,7 +147,7 @@ func (c *config) limit(name string, rate, burst uint64) (shape.Limit, error) {
 	}
 	l := shape.Limit{Rate: policy.BitsPerSecond(rate), Burst: burst / 8}
 	if burst > rate && !c.HonorBurst {
-		c.notes = append(c.notes, fmt.Sprintf("%sBurst of %d bits is more than a second at %v: taken back to 5 ms; \"honorBurst\": true keeps it", name, burst, l.Rate))
+		c.notes = append(c.notes, fmt.Sprintf("%sBurst of %d bits is more than a second at %v: taken back to 10 ms; \"honorBurst\": true keeps it", name, burst, l.Rate))
 		l.Burst = 0
 	}
 	return l, nil

@@ -64,9 +64,11 @@ struct cgroup_rstat_cpu___before { // until 6.15
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
 } KERNEL;
 
 struct cgroup {
+	struct cgroup_subsys_state self;
 	int level;
 	struct kernfs_node *kn;
 	struct cgroup_subsys_state *subsys[16];
@@ -471,82 +473,73 @@ static __always_inline struct cgroup *v1_cgroup(struct css_set *set)
 	return cg;
 }
 
+// Tracepoints hand typed pointers over, and what these lead to can be read by plain loads: half of what a helper for each
+// costs, at every exit of the host. The way up is therefore by parents, which are such pointers, and not by ancestors[].
+static __always_inline struct cgroup *parent_of(struct cgroup *cg)
+{
+	struct cgroup_subsys_state *css = cg->self.parent;
+
+	return css ? css->cgroup : 0;
+}
+
 static __always_inline void task_exits(struct account *a, struct task_struct *task)
 {
-	struct signal_struct *sig = BPF_CORE_READ(task, signal);
-	__u32 code;
+	struct signal_struct *sig = task->signal;
 
-	__sync_fetch_and_add(&a->read_bytes, BPF_CORE_READ(task, ioac.read_bytes));
-	__sync_fetch_and_add(&a->write_bytes, BPF_CORE_READ(task, ioac.write_bytes));
+	__sync_fetch_and_add(&a->read_bytes, task->ioac.read_bytes);
+	__sync_fetch_and_add(&a->write_bytes, task->ioac.write_bytes);
 	__sync_fetch_and_add(&a->tasks, 1);
 	a->last_exit = bpf_ktime_get_boot_ns();
-	if (a->init != BPF_CORE_READ(task, tgid) || BPF_CORE_READ(sig, live.counter) != 0)
+	if (a->init != task->tgid || sig->live.counter != 0)
 		return;
 	// What wait(2) will say: the group's code, or the first thread's own.
-	if (BPF_CORE_READ(sig, flags) & SIGNAL_GROUP_EXIT)
-		code = BPF_CORE_READ(sig, group_exit_code);
-	else
-		code = BPF_CORE_READ(task, group_leader, exit_code);
-	a->exit_code = code;
+	a->exit_code = sig->flags & SIGNAL_GROUP_EXIT ? sig->group_exit_code : task->group_leader->exit_code;
 	__sync_fetch_and_or(&a->flags, HAS_EXIT);
 }
 
 // How many tasks there are is greatest just before one exits; kernels before 6.11 keep no watermark.
 static __always_inline void sample_pids(struct account *a, struct css_set *set)
 {
-	struct cgroup_subsys_state *css = 0;
+	struct cgroup_subsys_state *css;
 	struct pids_cgroup *p;
 
 	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, pids_cgrp_id))
 		return;
-	bpf_core_read(&css, sizeof(css), &set->subsys[bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id) & 15]);
+	css = set->subsys[bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id) & 15];
 	p = (void *)css;
 	if (!p || bpf_core_field_exists(p->watermark))
 		return;
 	raise(&a->pids_peak, BPF_CORE_READ(p, counter.counter));
 }
 
-static __always_inline void charge_exit(struct account *a, struct task_struct *task)
+// Charges the exit of the current task to one life. A function of its own for the verifier, which would else follow each of
+// its branches at every level of the way up.
+__attribute__((noinline)) int charge_exit(__u64 token)
 {
+	struct account *a = bpf_map_lookup_elem(&accounts, &token);
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!a)
+		return 0;
 	task_exits(a, task);
-	sample_pids(a, BPF_CORE_READ(task, cgroups));
+	sample_pids(a, task->cgroups);
+	return 1;
 }
 
-// Charges the exit of the current task to every registered ancestor in v2; says how many there were. Most exits on
-// a host are of nobody who is registered: the helper finds that out without reading kernel memory step by step.
-__attribute__((noinline)) int charge_exit_v2(__u64 taskp)
+// Charges it to every registered cgroup from cg up; says whether there was one.
+static __noinline int charge_exits(struct cgroup *cg)
 {
-	struct account *a;
-	int level, charged = 0;
-	__u64 id;
+	struct cgroup_key key = {.hierarchy = cg->root->hierarchy_id};
+	int charged = 0;
+	__u64 *token;
 
-	for (level = 1; level < MAX_DEPTH; level++) {
-		id = bpf_get_current_ancestor_cgroup_id(level);
-		if (!id)
-			break;
-		a = account_at(0, id);
-		if (!a)
-			continue;
-		charge_exit(a, (void *)taskp);
-		charged++;
+	for (int i = 0; i < MAX_DEPTH && cg && cg->level > 0; i++, cg = parent_of(cg)) {
+		key.id = cg->kn->id;
+		token = bpf_map_lookup_elem(&cgroups, &key);
+		if (token && charge_exit(*token))
+			charged = 1;
 	}
 	return charged;
-}
-
-__attribute__((noinline)) int charge_exit_v1(__u64 cgp, __u64 taskp)
-{
-	struct cgroup *cg = (void *)cgp;
-	__u32 hierarchy = hierarchy_of(cg);
-	struct account *a;
-	int level;
-
-	level = depth(cg);
-	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
-		a = account_of(ancestor(cg, level), hierarchy);
-		if (a)
-			charge_exit(a, (void *)taskp);
-	}
-	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
@@ -554,37 +547,33 @@ int BPF_PROG(account_exit, struct task_struct *task)
 {
 	struct cgroup *cg;
 
-	if (inactive() || charge_exit_v2(number(task)))
+	if (inactive() || charge_exits(task->cgroups->dfl_cgrp))
 		return 0;
 	cg = v1_cgroup(task->cgroups);
 	if (cg)
-		charge_exit_v1(number(cg), number(task));
+		charge_exits(cg);
 	return 0;
 }
 
 // Notes what the runtime's own init has used by the time that it becomes the user's process.
-__attribute__((noinline)) int set_base(__u64 cgp, __u32 tgid, __u32 which)
+static __noinline int set_base(struct cgroup *cg, __u32 tgid, __u32 which)
 {
-	struct cgroup *cg = (void *)cgp, *up;
 	__u32 flag = which ? HAS_BASE_V1 : HAS_BASE_V2;
-	__u32 hierarchy = hierarchy_of(cg);
+	__u32 hierarchy = cg->root->hierarchy_id;
+	struct account *a = 0;
 	struct cpu now = {};
-	struct account *a;
-	int level;
 
-	level = depth(cg);
-	for (int i = 0; i < MAX_DEPTH && level > 0; i++, level--) {
-		up = ancestor(cg, level);
-		a = account_of(up, hierarchy);
-		if (!a || a->init != tgid)
-			continue;
-		if (a->flags & flag)
-			return 0;
-		if (which ? cpu_v1(up, &now) : cpu_v2(up, &now)) {
-			a->base[which & 1] = now;
-			__sync_fetch_and_or(&a->flags, flag);
-		}
+	for (int i = 0; i < MAX_DEPTH && cg && cg->level > 0; i++, cg = parent_of(cg)) {
+		a = account_at(hierarchy, cg->kn->id);
+		if (a && a->init == tgid)
+			break;
+		a = 0;
+	}
+	if (!a || !cg || a->flags & flag)
 		return 0;
+	if (which ? cpu_v1(cg, &now) : cpu_v2(cg, &now)) {
+		a->base[which & 1] = now;
+		__sync_fetch_and_or(&a->flags, flag);
 	}
 	return 0;
 }
@@ -597,11 +586,11 @@ int BPF_PROG(account_exec, struct task_struct *task)
 
 	if (inactive())
 		return 0;
-	set_base(number(set->dfl_cgrp), task->tgid, 0);
+	set_base(set->dfl_cgrp, task->tgid, 0);
 	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id)) {
 		cg = v1_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
 		if (cg)
-			set_base(number(cg), task->tgid, 1);
+			set_base(cg, task->tgid, 1);
 	}
 	return 0;
 }

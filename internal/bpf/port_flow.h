@@ -62,12 +62,13 @@ INLINE __u32 ones(__u32 x)
 
 /*
  * How long a flow is remembered without a packet: RFC 5382 and 4787 ask for at least two hours and two minutes; a question
- * and its answer (DNS) are no conversation. About as long as conntrack does, where the host's NAT uses it.
+ * and its answer are no conversation, and of DNS there are many. About as long as conntrack does, where the host's NAT uses it.
  */
 INLINE __u32 lasting(const struct flow_key *k, __u32 state)
 {
 	if (k->frag || state & FIN) return SECONDS(30);
 	if (k->proto == IPPROTO_TCP) return state & ANSWERED ? SECONDS(7440) : SECONDS(120);
+	if (k->rport == bpf_htons(53) && state & ANSWERED) return SECONDS(10);
 	return state & STREAM && k->proto != IPPROTO_ICMP && k->proto != IPPROTO_ICMPV6 ? SECONDS(180) : SECONDS(30);
 }
 

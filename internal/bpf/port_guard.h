@@ -241,6 +241,7 @@ INLINE int from_guard(struct __sk_buff *skb, const struct port *me, struct packe
 CALLED int to_inward(struct __sk_buff *skb, const struct port *me, struct packet *p, __u32 limited)
 {
 	struct flow_key k;
+	struct peer *w;
 	int f, r;
 	if (!me || !p) return R_INBOUND;
 	if (icmp_error(p)) return related(skb, me, p) ? 0 : R_INBOUND;
@@ -253,6 +254,10 @@ CALLED int to_inward(struct __sk_buff *skb, const struct port *me, struct packet
 		return r;
 	}
 	if (icmp_any(p) && !echo(p)) return R_INBOUND;
+	if (!limited) { /* outside has no address of a container's here: passed on by an exempt one, or forged */
+		w = who(&p->src, me->l3);
+		if (w && w->kind == CONTAINER && w->number != INFRA_NO) return R_TENANT;
+	}
 	if ((limited || !(me->rules & INBOUND)) && !published(0, skb->ifindex, p->dport, p->proto)) return limited ? R_TENANT : R_INBOUND;
 	flow_put(me, &k, REMOTE | (p->tcp & 5 ? FIN : 0), false, 0);
 	return 0;
@@ -341,7 +346,6 @@ INLINE int to_guard(struct __sk_buff *skb, const struct port *me, struct packet 
 		if (!icmp_error(p) && !who(&p->src, me->l3)) expect_answers(me, p, true);
 		return 0;
 	}
-	if (infra && foreign(me, &p->src)) return R_TENANT; /* passed on */
 	r = to_inward(skb, me, p, number && !infra);
 	if (!r && p->frag) frag_put(me, p);
 	return r;

@@ -352,8 +352,9 @@ func disguised(p Process) string {
 	if p.Kernel || p.Zombie {
 		return ""
 	}
+	// ps writes a kernel thread so, in one word. "[celeryd: main]" is how some name their workers.
 	arg0, _, _ := strings.Cut(p.Args, " ")
-	if len(arg0) > 1 && arg0[0] == '[' && (strings.HasSuffix(arg0, "]") || strings.HasSuffix(p.Args, "]")) {
+	if len(arg0) > 2 && arg0[0] == '[' && strings.HasSuffix(arg0, "]") {
 		return fmt.Sprintf("calls itself %q, but is a user's program (%q)", p.Args, p.Exe)
 	}
 	if kernelName(p.Comm) {

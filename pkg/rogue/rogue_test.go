@@ -85,6 +85,7 @@ func TestJudge(t *testing.T) {
 		{name: "named like one", c: live, p: with(confined(101, 100, "kworker/0:1"), func(p *Process) { p.Exe = "/tmp/x" }), what: Disguised, why: "/tmp/x"},
 		{name: "calls itself one", c: live, p: with(confined(101, 100, "sh"), func(p *Process) { p.Args = "[kworker/0:1]" }), what: Disguised},
 		{name: "calls itself one, on the host", c: live, p: with(shell, func(p *Process) { p.Pid, p.Args = 101, "[kthreadd]" }), what: Disguised, nobody: true},
+		{name: "a worker's title", c: live, p: with(confined(101, 100, "celery"), func(p *Process) { p.Args = "[celeryd: main:ForkPoolWorker-1]" })},
 		{name: "test(1) is [", c: live, p: with(confined(101, 100, "["), func(p *Process) { p.Args = "[ -f /x ]" })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -134,7 +134,7 @@ func bytesIn(r policy.BitsPerSecond, us uint64) uint64 { return uint64(r) / 8 * 
 // burstOf is what may pass at once: enough to make up for a sender that the host's scheduler held up, too little to see in
 // a second.
 func burstOf(mtu uint32, r policy.BitsPerSecond) uint64 {
-	return max(2*uint64(mtu+headers), bytesIn(r, 5_000))
+	return max(2*uint64(mtu+headers), bytesIn(r, 10_000))
 }
 
 // bulkQueue bounds the bulk leaf in time: a stream fills whatever it is given. What is shorter costs goodput,

@@ -24,11 +24,11 @@ func TestMakeGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &Branch{Rate: 10_000_000, Ceil: 10_000_000, Burst: 6250, Quantum: 3036, Split: true,
-		Sparse: Leaf{Rate: 5_000_000, Burst: 12_144, Queue: 48_576}, Bulk: Leaf{Rate: 5_000_000, Burst: 6250, Queue: 15_000},
+	in := &Branch{Rate: 10_000_000, Ceil: 10_000_000, Burst: 12_500, Quantum: 3036, Split: true,
+		Sparse: Leaf{Rate: 5_000_000, Burst: 12_500, Queue: 48_576}, Bulk: Leaf{Rate: 5_000_000, Burst: 12_500, Queue: 15_000},
 		Flow: Sparse{Rate: 163, Credit: 6000, Many: 327, ManyCredit: 24_000, Flood: 655, FloodCredit: 48_000}}
-	out := &Branch{Device: "bh-o9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 1_250_000, Quantum: 131_072, Upload: true,
-		Sparse: Leaf{Rate: 500_000, Burst: 1_250_000, Queue: 2_500_000}, Bulk: Leaf{Rate: 500_000, Burst: 1_250_000, Queue: 375_000},
+	out := &Branch{Device: "bh-o9", Total: 4_000_000_000, Rate: 1_000_000, Ceil: 2_000_000_000, Burst: 2_500_000, Quantum: 131_072, Upload: true,
+		Sparse: Leaf{Rate: 500_000, Burst: 2_500_000, Queue: 2_500_000}, Bulk: Leaf{Rate: 500_000, Burst: 2_500_000, Queue: 375_000},
 		Flow: Sparse{Rate: 4000, Credit: 6000, Many: 65_562, ManyCredit: 1_311_250, Flood: 131_125, FloodCredit: 2_622_500}}
 	if d := cmp.Diff(in, p.In); d != "" {
 		t.Errorf("in (-want +have):\n%s", d)

@@ -39,7 +39,7 @@ const (
 // packets counted as the frames that they become.
 type Limit struct {
 	Rate  policy.BitsPerSecond // 0: no ceiling of its own
-	Burst uint64               // bytes that may pass at once; 0: the larger of 2 frames and 5 ms
+	Burst uint64               // bytes that may pass at once; 0: the larger of 2 frames and 10 ms
 }
 
 // Want is what a container shall have.

@@ -339,21 +339,36 @@ func kernelDirsAt(t testing.TB) (d Dirs, cgroup2 string) {
 	return d, cgroup2
 }
 
-// account runs args as a container's process and returns the kernel's figures and the receipt.
-func account(t testing.TB, d Dirs, v1only bool, args ...string) (truth, Receipt) {
-	t.Helper()
-	b := newBox(t, v1only, args...)
-	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid, Tenant: "blue"}); err != nil {
-		t.Fatal(err)
+// open opens the account of a box.
+func (b *box) open(d Dirs) *Account {
+	b.t.Helper()
+	a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid, Tenant: "blue"})
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	b.run()
+	return a
+}
+
+// close removes the cgroups of a box in which nobody is left, as a runtime does, and closes its account: the kernel's
+// figures and the receipt.
+func (b *box) close(d Dirs) (truth, Receipt) {
+	b.t.Helper()
 	tr := b.truth()
 	b.remove()
 	r, err := Close(d, Closing{ID: b.id})
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	return tr, r
+}
+
+// account runs args as a container's process and returns the kernel's figures and the receipt.
+func account(t testing.TB, d Dirs, v1only bool, args ...string) (truth, Receipt) {
+	t.Helper()
+	b := newBox(t, v1only, args...)
+	b.open(d)
+	b.run()
+	return b.close(d)
 }
 
 func TestReceiptSaysWhatTheKernelSays(t *testing.T) {
@@ -439,16 +454,9 @@ func TestNestedCgroupsCountForTheContainer(t *testing.T) {
 	d := kernelDirs(t)
 	dirs := cgroups(t, false)
 	b := newBoxIn(t, dirs, append([]string{"nested", "60"}, dirs...)...)
-	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
-		t.Fatal(err)
-	}
+	b.open(d)
 	b.run()
-	tr := b.truth()
-	b.remove()
-	r, err := Close(d, Closing{ID: b.id})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr, r := b.close(d)
 	sameAsKernel(t, tr, r)
 	if *r.CPUUser+*r.CPUSystem < 40e6 {
 		t.Errorf("want the 60 ms burned below, have %d ns", *r.CPUUser+*r.CPUSystem)
@@ -460,9 +468,7 @@ func TestNestedCgroupsCountForTheContainer(t *testing.T) {
 func TestJoinersAreCounted(t *testing.T) {
 	d := kernelDirs(t)
 	b := newBox(t, false, "hold")
-	if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
-		t.Fatal(err)
-	}
+	b.open(d)
 	if _, err := b.release.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}
@@ -484,12 +490,7 @@ func TestJoinersAreCounted(t *testing.T) {
 	}
 	b.release.Close()
 	b.end()
-	tr := b.truth()
-	b.remove()
-	r, err := Close(d, Closing{ID: b.id})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr, r := b.close(d)
 	sameAsKernel(t, tr, r)
 	if *r.CPUUser+*r.CPUSystem < 40e6 {
 		t.Errorf("want the 60 ms that the joiner burned, have %d ns", *r.CPUUser+*r.CPUSystem)
@@ -509,16 +510,9 @@ func TestHundredShortContainers(t *testing.T) {
 	for i := range n {
 		file := filepath.Join(dir, strconv.Itoa(i))
 		b := newBox(t, false, "work", file)
-		if _, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); err != nil {
-			t.Fatal(err)
-		}
+		b.open(d)
 		b.run()
-		tr := b.truth()
-		b.remove()
-		r, err := Close(d, Closing{ID: b.id})
-		if err != nil {
-			t.Fatal(err)
-		}
+		tr, r := b.close(d)
 		seen, err := strconv.ParseFloat(strings.TrimSpace(b.out.String()), 64)
 		if err != nil {
 			t.Fatal(err)
@@ -672,10 +666,7 @@ func TestWithoutProgramsFilesCount(t *testing.T) {
 func TestGCRemovesEntriesWithoutAnAccount(t *testing.T) {
 	d := kernelDirs(t)
 	b := newBox(t, false, "write", filepath.Join(t.TempDir(), "f"), "65536")
-	a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := b.open(d)
 	b.run()
 	if io, err := ioOf(d, a.Token); len(io) == 0 || err != nil {
 		t.Fatalf("want bytes to a disk, have %v, %v", io, err)

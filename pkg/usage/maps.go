@@ -206,9 +206,13 @@ func sweepIO(d Dirs, known map[uint64]bool) error {
 		return err
 	}
 	defer m.Close()
+	return deleteWhere(m, func(key, _ []byte) bool { return !known[*(*uint64)(unsafe.Pointer(&key[0]))] })
+}
+
+func deleteWhere(m *bpf.Map, gone func(key, value []byte) bool) error {
 	var keys [][]byte
-	if err := m.Each(func(key, _ []byte) bool {
-		if !known[*(*uint64)(unsafe.Pointer(&key[0]))] {
+	if err := m.Each(func(key, value []byte) bool {
+		if gone(key, value) {
 			keys = append(keys, key)
 		}
 		return true
@@ -232,19 +236,5 @@ func sweepCgroups(d Dirs, gone []uint64) error {
 		return err
 	}
 	defer m.Close()
-	var keys [][]byte
-	if err := m.Each(func(key, value []byte) bool {
-		if slices.Contains(gone, *(*uint64)(unsafe.Pointer(&value[0]))) {
-			keys = append(keys, key)
-		}
-		return true
-	}); err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if err := m.Delete(k); err != nil && !errors.Is(err, bpf.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return deleteWhere(m, func(_, value []byte) bool { return slices.Contains(gone, *(*uint64)(unsafe.Pointer(&value[0]))) })
 }

@@ -142,6 +142,8 @@ var evasions = []attack{
 		me.vnet(append(v, eth(them.mac, me.mac, 0x0800, ip(me.ip4, them.ip4, 17, b))...))
 		return l.saw("red-1", m)
 	}},
+	{"the world, in the other tenant's name", inNameOf("red-1")},
+	{"the world, in the name of the tenant's own", inNameOf("blue-3")},
 	{"another tenant's frames, by listening in promiscuous mode", func(l *lab) bool {
 		r1, m := l.ctrs["red-1"], marker()
 		me := l.ctrs["blue-1"]
@@ -156,6 +158,44 @@ var evasions = []attack{
 		r1.frame(eth([6]byte{2, 8, 8, 8, 8, 8}, r1.mac, 0x0800, ip(r1.ip4, a("10.77.1.252"), 17, udp(r1.ip4, a("10.77.1.252"), 9, 9, []byte(m)))))
 		return l.saw("blue-1", m)
 	}},
+}
+
+// world sends a packet from the world by the uplink.
+func (l *lab) fromWorld(packet []byte) {
+	var up [2][6]byte
+	for i, of := range []struct {
+		ns  *testenv.NS
+		dev string
+	}{{l.host, "up0"}, {l.world, "up1"}} {
+		of.ns.Do(func() error {
+			e, err := netlink.LinkByName(of.dev)
+			if err == nil {
+				up[i] = [6]byte(e.Attrs().HardwareAddr)
+			}
+			return err
+		})
+	}
+	l.world.Do(func() error {
+		e, err := netlink.LinkByName("up1")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, eth(up[0], up[1], 0x0800, packet), 0, &unix.SockaddrLinklayer{Ifindex: e.Attrs().Index})
+	})
+}
+
+// inNameOf sends to blue-1 from the world, from a container's address.
+func inNameOf(name string) func(*lab) bool {
+	return func(l *lab) bool {
+		me, them, m := l.ctrs["blue-1"], l.ctrs[name], marker()
+		l.fromWorld(ip(them.ip4, me.ip4, 17, udp(them.ip4, me.ip4, 4000, 80, []byte(m))))
+		return l.saw("blue-1", m)
+	}
 }
 
 func init() { attacks = append(attacks, evasions...) }

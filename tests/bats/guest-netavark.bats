@@ -68,7 +68,15 @@ hello() { [ "$(hears "$1" "$2")" = hello ]; }
   run hears red-1 blue-1
   refused
   hello blue-1 blue-2
+}
+
+@test "netavark: podman network reload makes every interface anew, and heal claims them" {
   podman network reload -a
+  run bulkhead heal
+  contains "$output" "connected later: claimed"
+  run hears red-1 blue-1
+  refused
+  eventually hello blue-1 blue-2
 }
 
 @test "netavark: a network connected to a live container: other tenants' ports stay closed to it, and heal guards it" {

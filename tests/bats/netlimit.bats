@@ -96,6 +96,38 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	contains "$output" '"nobody"'
 }
 
+@test "reload gives running containers a changed policy's rates, and no others" {
+	requires root netns podman podmancni bpf ifb
+	start blue-1
+	start blue-2
+	start other
+	serve blue-1
+	run bulkhead reload
+	contains "$output" 'limits changed: 0'
+	sed -i 's/egress = "8Mbit"/egress = "2Mbit"/' "$POLICY"
+	run bulkhead reload
+	contains "$output" 'limits changed: 2'
+	between 1200 "$(moved "$(ip_of blue-1)" 400000 blue-2)" 18000 # 1.6 s at 2 Mbit/s
+	run bulkhead limit blue-1
+	contains "$output" 2Mbit 16Mbit
+}
+
+@test "usage --live has what the receipt will have" {
+	requires root netns podman podmancni bpf ifb
+	LIMIT_JSON='"ingress": "4Mbit"' network slow 10.89.69.0/24
+	start reader --network slow
+	podman exec -d reader nc -ll -p 9 -e cat
+	eventually podman exec reader sh -c 'netstat -ltn | grep -q ":9 "'
+	head -c 400000 /dev/zero | busybox timeout 20 busybox nc "$(ip_of reader slow)" 9 >/dev/null # the queue drops: it is given faster
+	bytes() { bulkhead usage --live --by container --format json | jq '.rows[] | select(.name == "reader") | .in_bytes'; }
+	still() { local a; a=$(bytes) && sleep 0.3 && [ "$a" = "$(bytes)" ]; }
+	eventually still # neighbours are still looked for
+	live=$(bytes)
+	between 400000 "$live" 800000
+	podman rm -fa -t 0 >/dev/null
+	between "$live" "$(receipt reader '.net[0].in_bytes')" $((live + 2000))
+}
+
 @test "the conflist's limits hold where policy has none, and the lower one where it has" {
 	requires root netns podman podmancni bpf ifb
 	LIMIT_JSON='"egress": "4Mbit", "ingressRate": 100000000, "ingressBurst": 2147483647' network limited 10.89.66.0/24

@@ -190,6 +190,9 @@ level_of() { bulkhead args "$1" | grep label=level || true; }
 # told a name where there is no CNI.
 flags_of() { if has podmancni; then level_of "$1"; else bulkhead args "$1"; fi; }
 
+# build_flags: for podman build: buildah labels its pipes, which Debian's SELinux policies do not let it.
+build_flags() { ! has selinux || echo --security-opt=label=disable; }
+
 # runtime NAME ARG...: runc or crun directly.
 runtime() {
 	local name=$1

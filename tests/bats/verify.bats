@@ -58,6 +58,8 @@ broken() {
 	holds
 	contains "$output" "capabilities, bounding" "no new privileges" "system calls" "masked paths" "read-only paths" "read-only root" "pid namespace" "ceilings" "device rules" "the tenant's sum" \
 		"eth0: an entry in its compartment" "eth0: its programs there" "eth0: guarded" "eth0: tc classes"
+	contains "$(bulkhead __complete verify '')" "broken-$RUNTIME"
+	contains "$(bulkhead __complete level '')" blue
 	# Paths: a mask taken off, a kernel setting made writable, the root file system too.
 	nsenter -t "$pid" -m -p umount /proc/interrupts
 	fails "masked paths" /proc/interrupts

@@ -7,6 +7,6 @@ cd "$top"
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/bench-accounting-XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 CGO_ENABLED=0 "$(sh .ci/go-path.sh)" build -buildvcs=false -o "$dir/bench" ./tests/bench/accounting
-"${BULKHEAD_BIN:-$top/bin}/test/private" "$dir/bench" -dir "$dir/books" exits
+"${BULKHEAD_BIN:-$top/bin}/test/private" "$dir/bench" -dir "$dir/books" counting
 "$dir/bench" -dir "$dir/books" appends
 "$dir/bench" -dir "$dir/books" -receipts "${RECEIPTS:-10000000}" fill report

@@ -16,11 +16,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/bulkhead-containers/bulkhead/internal/bpf"
-	kbpf "github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage"
 	"github.com/bulkhead-containers/bulkhead/pkg/usage/report"
 )
@@ -43,6 +40,9 @@ func run(dir string, receipts int, what []string) error {
 		}
 		defer os.RemoveAll(dir)
 	}
+	if os.Getenv("BENCH_CHILD") != "" {
+		return child(what)
+	}
 	for _, name := range what {
 		var err error
 		switch name {
@@ -52,10 +52,10 @@ func run(dir string, receipts int, what []string) error {
 			err = fill(dir, receipts)
 		case "report":
 			err = reports(dir)
-		case "exits":
-			err = exits(dir)
+		case "counting":
+			err = counting(dir)
 		default:
-			err = fmt.Errorf("no bench %q: want appends, fill, report or exits", name)
+			err = fmt.Errorf("no bench %q: want appends, fill, report or counting", name)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -192,8 +192,8 @@ func reports(dir string) error {
 		prep func() error
 	}{
 		{"no roll-ups yet", func() error { return os.RemoveAll(filepath.Join(l.Dir, usage.RollupDir)) }},
+		{"roll-ups, in no cache", func() error { return uncache(l.Dir) }},
 		{"roll-ups of all days", func() error { return nil }},
-		{"again", func() error { return nil }},
 		{"the last day's missing", func() error { os.Remove(last + ".rollup"); return os.Remove(last + ".lives") }},
 	} {
 		if err := step.prep(); err != nil {
@@ -210,6 +210,22 @@ func reports(dir string) error {
 		fmt.Printf("%-28s %12.2f %12.0f   %s\n", step.name, time.Since(begun).Seconds(), peak(c), strings.TrimSpace(string(out)))
 	}
 	return nil
+}
+
+// uncache has the kernel drop what it holds of the files below dir: the next reader waits for the disk.
+func uncache(dir string) error {
+	unix.Sync() // what is dirty cannot be dropped
+	return filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
 }
 
 // peak is a process's highest resident set in MB.
@@ -232,128 +248,4 @@ func reportOnce(dir string) error {
 	}
 	fmt.Printf("%d lives of %d tenants\n", r.Total.Lives, len(r.Rows))
 	return nil
-}
-
-// exits measures the programs by the kernel's own statistics, and a fork storm with and without them.
-func exits(dir string) error {
-	storm := func() (float64, error) {
-		const n = 2000
-		begun := time.Now()
-		for range n {
-			if err := exec.Command("/bin/true").Run(); err != nil {
-				return 0, err
-			}
-		}
-		return time.Since(begun).Seconds() / n * 1e6, nil
-	}
-	before, err := storm()
-	if err != nil {
-		return err
-	}
-	fs := filepath.Join(dir, "bpf")
-	if err := kbpf.EnsureFS(fs); err != nil {
-		return err
-	}
-	defer unix.Unmount(fs, unix.MNT_DETACH)
-	// Not the host's root: a directory that is not there leaves the programs for sockets out.
-	if err := bpf.SetupAccount(bpf.SetupContext{Bpffs: fs, Run: dir, Cgroup2: filepath.Join(dir, "none")}); err != nil {
-		return err
-	}
-	defer bpf.Unload(filepath.Join(fs, "account"))
-	after, err := storm()
-	if err != nil {
-		return err
-	}
-	if err := startStop(dir, fs); err != nil {
-		return err
-	}
-	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		return err
-	}
-	defer stats.Close()
-	if _, err := storm(); err != nil {
-		return err
-	}
-	fmt.Printf("%-28s %12s %12s\n", "programs", "runs", "ns each")
-	for _, name := range []string{"account_exit", "account_exec", "account_rmdir", "account_bio"} {
-		p, err := ebpf.LoadPinnedProgram(filepath.Join(fs, "account", name), nil)
-		if err != nil {
-			return err
-		}
-		s, err := p.Stats()
-		p.Close()
-		if err != nil {
-			return err
-		}
-		each := 0.0
-		if s.RunCount > 0 {
-			each = float64(s.Runtime.Nanoseconds()) / float64(s.RunCount)
-		}
-		fmt.Printf("%-28s %12d %12.0f\n", name, s.RunCount, each)
-	}
-	fmt.Printf("%-28s %12.1f us without, %.1f us with the programs\n", "fork, exec, wait of true", before, after)
-	return nil
-}
-
-// startStop measures what opening an account adds to a container's start, and
-// closing it to its stop, with a process in cgroups of its own.
-func startStop(dir, fs string) error {
-	d := usage.Dirs{Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib"), Bpffs: fs}
-	var cgroups []string
-	for _, tree := range []string{"/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/blkio", "/sys/fs/cgroup"} {
-		if _, err := os.Stat(filepath.Join(tree, "cgroup.procs")); err == nil {
-			cgroups = append(cgroups, filepath.Join(tree, fmt.Sprint("bulkhead-bench-", os.Getpid())))
-		}
-	}
-	var open, shut []time.Duration
-	for i := range 100 {
-		a, b, err := life(d, fmt.Sprint("bench-", i), cgroups)
-		if err != nil {
-			return err
-		}
-		open, shut = append(open, a), append(shut, b)
-	}
-	slices.Sort(open)
-	slices.Sort(shut)
-	fmt.Printf("%-28s %12s %12s\n", "account, median ms", "open", "close")
-	fmt.Printf("%-28s %12.2f %12.2f\n", "in-process, 100 lives", open[50].Seconds()*1000, shut[50].Seconds()*1000)
-	return nil
-}
-
-func life(d usage.Dirs, id string, cgroups []string) (open, shut time.Duration, err error) {
-	c := exec.Command("sleep", "1000")
-	if err := c.Start(); err != nil {
-		return 0, 0, err
-	}
-	defer func() {
-		c.Process.Kill()
-		c.Wait()
-		for _, dir := range cgroups {
-			os.Remove(dir)
-		}
-	}()
-	for _, dir := range cgroups {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return 0, 0, err
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(fmt.Sprint(c.Process.Pid)), 0o600); err != nil {
-			return 0, 0, err
-		}
-	}
-	t := time.Now()
-	if _, err := usage.Open(d, usage.Opening{ID: id, Pid: c.Process.Pid, Tenant: "blue"}); err != nil {
-		return 0, 0, err
-	}
-	open = time.Since(t)
-	c.Process.Kill()
-	c.Wait()
-	for _, dir := range cgroups {
-		if err := os.Remove(dir); err != nil {
-			return 0, 0, err
-		}
-	}
-	t = time.Now()
-	_, err = usage.Close(d, usage.Closing{ID: id, By: "poststop"})
-	return open, time.Since(t), err
 }

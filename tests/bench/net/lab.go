@@ -166,6 +166,9 @@ func (s side) binary() string {
 	if s.name == ours.name || s.name == whole.name {
 		return *netlimit
 	}
+	if s.name == denySide.name {
+		return *egressdeny
+	}
 	return *bandwidth
 }
 

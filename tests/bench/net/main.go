@@ -28,18 +28,21 @@ type Results struct {
 }
 
 var (
-	netlimit  = flag.String("netlimit", "bin/netlimit", "the plugin")
-	bulkhead  = flag.String("bulkhead", "bin/bulkhead", "the admin's binary")
-	bandwidth = flag.String("bandwidth", "build/bandwidth", "the reference plugin")
-	out       = flag.String("out", "docs/bench", "where net.json and the charts go")
-	draw      = flag.Bool("draw", false, "only draw the charts again")
-	page      = flag.String("page", "", "the page whose figures are written anew; docs/netlimit.md")
-	sections  = flag.String("only", "ops,traffic,sharing,unlimited", "what to measure")
-	many      = flag.Int("many", 1000, "containers of the crowded host")
-	rounds    = flag.Int("rounds", 25, "verbs measured per figure")
-	seconds   = flag.Int("seconds", 6, "of each stream")
-	environ   = flag.String("env", "", "NAME=VALUE for netlimit, to try a setting of the Go runtime")
-	ccs       = flag.String("cc", "cubic,bbr", "congestion controls")
+	netlimit   = flag.String("netlimit", "bin/netlimit", "the plugin")
+	egressdeny = flag.String("egressdeny", "bin/egressdeny", "the plugin that netlimit is chained behind for a figure")
+	bulkhead   = flag.String("bulkhead", "bin/bulkhead", "the admin's binary")
+	bandwidth  = flag.String("bandwidth", "build/bandwidth", "the reference plugin")
+	out        = flag.String("out", "docs/bench", "where net.json and the charts go")
+	draw       = flag.Bool("draw", false, "only draw the charts again")
+	page       = flag.String("page", "", "the page whose figures are written anew; docs/netlimit.md")
+	sections   = flag.String("only", "ops,traffic,sharing,unlimited", "what to measure")
+	many       = flag.Int("many", 1000, "containers of the crowded host")
+	rounds     = flag.Int("rounds", 25, "verbs measured per figure")
+	seconds    = flag.Int("seconds", 6, "of each stream")
+	environ    = flag.String("env", "", "NAME=VALUE for netlimit, to try a setting of the Go runtime")
+	mbits      = flag.String("mbit", "10,100,1000", "limits in Mbit/s")
+	alone      = flag.Bool("alone", false, "traffic of netlimit only")
+	ccs        = flag.String("cc", "cubic,bbr", "congestion controls")
 )
 
 func main() {

@@ -21,18 +21,44 @@ type Op struct {
 // tenantSide is netlimit where the tenant's sum is limited too: both directions by the tenant's IFBs.
 var tenantSide = side{ours.name, "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
 
+// behindDeny is netlimit chained behind egressdeny, which has attached the port's programs already.
+const behindDeny = "netlimit, egressdeny chained"
+
+var denySide = side{"egressdeny", "", func(l *lab, _, _ uint64) string { return config(l) }}
+
 func ops() (all []Op, err error) {
-	for _, n := range []int{0, *many} {
-		for _, s := range []struct {
-			name string
-			side side
-			ten  bool
-		}{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {"bandwidth", peer, false}} {
-			op, err := crowd(s.name, s.side, n, s.ten)
+	type kind struct {
+		name string
+		side side
+		ten  bool
+	}
+	kinds := []kind{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
+	// At one container by turns, so that what the machine does besides is everybody's; beside many each by itself, since
+	// many of one are in the way of the others.
+	for _, group := range [][]kind{kinds, kinds[:1], kinds[1:2], kinds[3:]} {
+		n := *many
+		if len(group) > 1 {
+			n = 0
+		}
+		var cs []*crowd
+		for _, k := range group {
+			c, err := newCrowd(k.name, k.side, n, k.ten)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Printf("%-26s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+			cs = append(cs, c)
+		}
+		for range *rounds {
+			for _, c := range cs {
+				if err := c.round(); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for _, c := range cs {
+			op := c.op()
+			c.lab.close()
+			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
 				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
@@ -40,8 +66,17 @@ func ops() (all []Op, err error) {
 	return all, nil
 }
 
-// crowd measures one container's verbs beside n others: ten of each tenant.
-func crowd(name string, s side, n int, tenants bool) (Op, error) {
+// crowd is n containers of a plugin, ten of each tenant, and one more whose verbs are measured.
+type crowd struct {
+	name      string
+	side      side
+	n         int
+	keys      func(i int) string
+	lab       *lab
+	took, cpu map[string][]time.Duration
+}
+
+func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 	policy := ""
 	if tenants {
 		for i := range n/10 + 1 {
@@ -50,10 +85,10 @@ func crowd(name string, s side, n int, tenants bool) (Op, error) {
 	}
 	l, err := newLab(policy)
 	if err != nil {
-		return Op{}, err
+		return nil, err
 	}
-	defer l.close()
-	keys := func(i int) string {
+	c := &crowd{name: name, side: s, n: n, lab: l, took: map[string][]time.Duration{}, cpu: map[string][]time.Duration{}}
+	c.keys = func(i int) string {
 		k := s.keys(l, 10e6, 10e6)
 		if tenants {
 			k += fmt.Sprintf(`,"tenant":"t%d"`, i/10)
@@ -63,33 +98,50 @@ func crowd(name string, s side, n int, tenants bool) (Op, error) {
 	for i := range n {
 		b, err := l.box(l.boxes)
 		if err == nil {
-			_, err = l.call(s, "ADD", b, keys(i))
+			_, err = l.call(s, "ADD", b, c.keys(i))
 		}
 		if err != nil {
-			return Op{}, err
+			return nil, err
 		}
 		if i%250 == 249 {
 			fmt.Fprintf(os.Stderr, "%s: %d containers\n", name, i+1)
 		}
 	}
-	took, cpu := map[string][]time.Duration{}, map[string][]time.Duration{}
-	for range *rounds {
-		b, err := l.box(l.boxes)
-		if err != nil {
-			return Op{}, err
-		}
-		for _, v := range []string{"ADD", "CHECK", "DEL", "DEL "} {
-			d, err := l.call(s, strings.TrimSpace(v), b, keys(n))
-			if err != nil {
-				return Op{}, err
-			}
-			took[v], cpu[v] = append(took[v], d.wall), append(cpu[v], d.cpu)
-		}
-		if err := l.remove(b); err != nil {
-			return Op{}, err
-		}
+	return c, nil
+}
+
+// round measures each verb once.
+func (c *crowd) round() error {
+	b, err := c.lab.box(c.lab.boxes)
+	if err != nil {
+		return err
 	}
-	return Op{name, n, median(took["ADD"]), median(took["CHECK"]), median(took["DEL"]), median(took["DEL "]), median(cpu["ADD"]), median(cpu["CHECK"]), median(cpu["DEL"])}, nil
+	deny := func(verb string) error {
+		if c.name != behindDeny {
+			return nil
+		}
+		_, err := c.lab.call(denySide, verb, b, denySide.keys(c.lab, 0, 0))
+		return err
+	}
+	if err := deny("ADD"); err != nil {
+		return err
+	}
+	for _, v := range []string{"ADD", "CHECK", "DEL", "DEL "} {
+		d, err := c.lab.call(c.side, strings.TrimSpace(v), b, c.keys(c.n))
+		if err != nil {
+			return err
+		}
+		c.took[v], c.cpu[v] = append(c.took[v], d.wall), append(c.cpu[v], d.cpu)
+	}
+	if err := deny("DEL"); err != nil {
+		return err
+	}
+	return c.lab.remove(b)
+}
+
+func (c *crowd) op() Op {
+	return Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), median(c.took["DEL "]),
+		median(c.cpu["ADD"]), median(c.cpu["CHECK"]), median(c.cpu["DEL"])}
 }
 
 func median(ds []time.Duration) float64 {

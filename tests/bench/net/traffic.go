@@ -30,9 +30,13 @@ type Traffic struct {
 
 func traffic() (all []Traffic, err error) {
 	for _, cc := range strings.Split(*ccs, ",") {
-		for _, mbit := range []uint64{10, 100, 1000} {
+		for _, m := range strings.Split(*mbits, ",") {
+			mbit, err := strconv.ParseUint(m, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("-mbit: %w", err)
+			}
 			for _, s := range []side{ours, whole, peer, peerK} {
-				if s.name == peerK.name && cc != "cubic" || s.name == whole.name && (cc != "cubic" || mbit != 100) {
+				if *alone && s.name != ours.name || s.name == peerK.name && cc != "cubic" || s.name == whole.name && (cc != "cubic" || mbit != 100) {
 					continue
 				}
 				for _, dir := range []string{"in", "out"} {
