@@ -85,7 +85,7 @@ hello() { [ "$(hears "$1" "$2")" = hello ]; }
   run hears blue-1 red-1
   refused
   lacks "$output" hello
-  busybox nc -ll -s 10.67.0.1 -p 9000 -e echo host 3>&- &
+  busybox nc -ll -p 9000 -e echo host 3>&- &
   local server=$!
   to_host() { nsenter -t "$(pid_of blue-1)" -n busybox timeout 10 busybox nc -w 5 10.67.0.1 9000 </dev/null; }
   said() { [ "$(to_host)" = host ]; }
