@@ -157,7 +157,7 @@ func compare(path string, a, b any, paths *[]string) {
 	x, ok := a.(map[string]any)
 	y, ok2 := b.(map[string]any)
 	if !ok || !ok2 {
-		// podman 5 sorts paths: where the order means nothing it is no difference
+		// podman 5 sorts paths and leaves the doubles out: where order and number mean nothing that is no difference
 		if words, lists := only(a, b); !reflect.DeepEqual(a, b) && (words != "" || !lists || path == "/process/args") {
 			*paths = append(*paths, path+words)
 		}
@@ -170,8 +170,7 @@ func compare(path string, a, b any, paths *[]string) {
 	}
 }
 
-// only says which words one of two lists has and the other has not; ok is false where they are not lists of the same length or
-// those words are not all that differs.
+// only says which words one of two lists has and the other has not; ok is false where they are not lists of words.
 func only(a, b any) (words string, ok bool) {
 	x, ok := a.([]any)
 	y, ok2 := b.([]any)
@@ -191,5 +190,5 @@ func only(a, b any) (words string, ok bool) {
 	if len(missing) > 0 {
 		words = " (" + strings.Join(missing, " ") + ")"
 	}
-	return words, ok && len(x) == len(y)
+	return words, ok
 }

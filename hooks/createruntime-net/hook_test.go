@@ -273,6 +273,18 @@ func TestConnectedLater(t *testing.T) {
 	if fs := heal(); len(fs) != 0 {
 		t.Errorf("heal again found %+v", fs)
 	}
+	// podman network reload makes the interface anew, under its name and addresses
+	w.host.Command("ip", "link", "del", "later")
+	w.host.Veth("later", c.ns, "eth1")
+	w.host.Command("ip", "link", "set", "later", "master", "podman1")
+	c.ns.Command("ip", "addr", "add", "10.90.0.2/24", "dev", "eth1")
+	c.ns.Command("ip", "route", "replace", red.ip+"/32", "via", "10.90.0.1", "dev", "eth1")
+	if fs := heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
+		t.Errorf("after a reload heal found %+v, want eth1 of c1", fs)
+	}
+	if reach("10.90.0.1:22") || reach(red.ip+":80") {
+		t.Error("healed after a reload, and the host or another tenant is reached")
+	}
 	w.end("c1")
 	w.end("c2")
 	if es := w.entries(); len(es) != 0 {

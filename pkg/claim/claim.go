@@ -91,7 +91,7 @@ func (x *Index) Take(key Key, c Claim, conflict func(Claim) bool) ([]Claim, erro
 		if against = slices.DeleteFunc(against, func(h Claim) bool { return !h.Alive() }); len(against) > 0 {
 			return nil
 		}
-		if len(have) > compactAt {
+		if n := len(have); n > compactAt && n&(n-1) == 0 {
 			have = slices.DeleteFunc(have, func(h Claim) bool { return !h.Alive() })
 		} else {
 			have = slices.DeleteFunc(have, func(h Claim) bool { return conflict(h) }) // dead, or it were above
@@ -105,7 +105,7 @@ func (x *Index) Take(key Key, c Claim, conflict func(Claim) bool) ([]Claim, erro
 }
 
 // compactAt is how many claims of one thing are kept before the living are told from the dead: a volume that many
-// containers of a tenant come and go with.
+// containers of a tenant come and go with; and then at every power of two, so that a start looks at few processes.
 const compactAt = 16
 
 // Own makes c the only claim: of a thing that was made for this container, such as a new namespace, whatever
@@ -137,7 +137,11 @@ func (x *Index) Conflicts(key Key, conflict func(Claim) bool) ([]Claim, error) {
 // Drop removes the claim of a container; its absence is no error.
 func (x *Index) Drop(key Key, id string) error {
 	err := x.change(key, false, func(have []Claim) []Claim {
-		return slices.DeleteFunc(have, func(h Claim) bool { return h.ID == id || !h.Alive() })
+		have = slices.DeleteFunc(have, func(h Claim) bool { return h.ID == id })
+		if len(have) > compactAt {
+			return have // its dead are Take's and GC's
+		}
+		return slices.DeleteFunc(have, func(h Claim) bool { return !h.Alive() })
 	})
 	if err != nil {
 		return fmt.Errorf("drop claim of %s on %s: %w", id, key, err)

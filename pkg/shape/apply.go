@@ -139,7 +139,7 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 	}
 	if at.Device == dev && s.owns(d, dev, w.Veth) {
 		if b.Device == "" {
-			if err := s.ensureTree(dev, "", 0, w.MTU, "shape_own"); err != nil {
+			if err := s.ensureTree(dev, "", ownClasses(w), "shape_own"); err != nil {
 				return place{}, err
 			}
 			if _, err := s.class(dev, at.Base); err != nil { // a hand took it away: another begins, and so does what it has seen
@@ -182,14 +182,14 @@ func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, at *place) error {
 	if err != nil {
 		return fmt.Errorf("set htb root of link %d: %w", w.Veth, err)
 	}
-	if err = s.open(w.Veth, 0, w.MTU); err == nil {
+	if err = s.open(w.Veth, ownClasses(w)); err == nil {
 		err = s.grow(d, w.Veth, at.Base, w, b, create, at)
 	}
 	if err == nil {
 		err = s.startSeen(w.Veth, w.Veth)
 	}
 	if err == nil {
-		err = s.closeTree(w.Veth, w.MTU, "shape_own")
+		err = s.closeTree(w.Veth, ownClasses(w), "shape_own")
 	}
 	return err
 }

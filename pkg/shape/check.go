@@ -39,7 +39,7 @@ func (s *Shaper) checkBranch(d [16]byte, w *Want, b *Branch, at place, own strin
 		}
 		return nil
 	}
-	dev, prog := w.Veth, own
+	dev, prog, fixed := w.Veth, own, ownClasses(w)
 	if b.Device != "" {
 		l, err := s.rt.LinkByName(b.Device)
 		if err != nil {
@@ -48,12 +48,12 @@ func (s *Shaper) checkBranch(d [16]byte, w *Want, b *Branch, at place, own strin
 		if !l.Up() {
 			return fmt.Errorf("%w: ifb %q: want it up, have it down", ErrMismatch, b.Device)
 		}
-		dev, prog = uint32(l.Index), "shape_ifb"
+		dev, prog, fixed = uint32(l.Index), "shape_ifb", fixedClasses(b.Total, w.MTU)
 	}
 	if at.Device != dev {
 		return fmt.Errorf("%w: want it on link %d, have link %d", ErrMismatch, dev, at.Device)
 	}
-	if err := s.checkTree(dev, b.Total, w.MTU, prog); err != nil {
+	if err := s.checkTree(dev, fixed, prog); err != nil {
 		return err
 	}
 	for _, c := range b.classes(at.Base) {

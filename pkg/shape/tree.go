@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, mtu uint32) 
 		return 0, fmt.Errorf("%w: link %q: want an ifb, have %q", ErrOccupied, name, l.Kind)
 	}
 	dev := uint32(l.Index)
-	if err := s.ensureTree(dev, name, total, mtu, "shape_ifb"); err != nil {
+	if err := s.ensureTree(dev, name, fixedClasses(total, mtu), "shape_ifb"); err != nil {
 		return 0, err
 	}
 	if !l.Up() {
@@ -47,9 +48,9 @@ func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, mtu uint32) 
 
 // ensureTree makes sure of the root, the closed and the passing class, the classifier and the class of the total. What is
 // there and right is left alone; what a hand has altered is set again.
-func (s *Shaper) ensureTree(dev uint32, name string, total policy.BitsPerSecond, mtu uint32, prog string) error {
+func (s *Shaper) ensureTree(dev uint32, name string, fixed []class, prog string) error {
 	ours := name != ""
-	err := s.checkTree(dev, total, mtu, prog)
+	err := s.checkTree(dev, fixed, prog)
 	if err == nil {
 		return nil
 	}
@@ -68,8 +69,8 @@ func (s *Shaper) ensureTree(dev uint32, name string, total policy.BitsPerSecond,
 			return fmt.Errorf("set htb root of link %d: %w", dev, err)
 		}
 	}
-	if err = s.open(dev, total, mtu); err == nil {
-		err = s.closeTree(dev, mtu, prog)
+	if err = s.open(dev, fixed); err == nil {
+		err = s.closeTree(dev, fixed, prog)
 	}
 	if err != nil && !ours { // on a container's own veth nothing half-made may stay: it would pass nothing
 		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, handleHTB, handleRoot, 0, nil))
@@ -88,8 +89,8 @@ func (s *Shaper) occupied(dev uint32) error {
 
 // open adds the classes of a tree but the closed one: what has no class passes until closeTree, so that a container that
 // runs loses nothing while its tree is made.
-func (s *Shaper) open(dev uint32, total policy.BitsPerSecond, mtu uint32) error {
-	for _, c := range fixedClasses(total, mtu) {
+func (s *Shaper) open(dev uint32, fixed []class) error {
+	for _, c := range fixed {
 		if c.minor == minorClosed {
 			continue
 		}
@@ -101,7 +102,7 @@ func (s *Shaper) open(dev uint32, total policy.BitsPerSecond, mtu uint32) error 
 }
 
 // closeTree sets the classifier, and then drops what it finds no class for.
-func (s *Shaper) closeTree(dev, mtu uint32, prog string) error {
+func (s *Shaper) closeTree(dev uint32, fixed []class, prog string) error {
 	p, err := bpf.OpenProg(filepath.Join(s.dir, prog))
 	if err != nil {
 		return err
@@ -110,7 +111,7 @@ func (s *Shaper) closeTree(dev, mtu uint32, prog string) error {
 	if err := s.do(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, classifier(dev, p.FD(), prog)); err != nil {
 		return fmt.Errorf("set classifier of link %d: %w", dev, err)
 	}
-	for _, c := range fixedClasses(0, mtu) {
+	for _, c := range fixed {
 		if c.minor == minorClosed {
 			if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
 				return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
@@ -121,6 +122,16 @@ func (s *Shaper) closeTree(dev, mtu uint32, prog string) error {
 		return fmt.Errorf("close class 1:%x of link %d: %w", minorClosed, dev, err)
 	}
 	return nil
+}
+
+// ownClasses are those of a tree on a container's own veth: nothing passes beside its limit but what Subnets name. Each
+// class is one more that the kernel walks past at every class that is made on the host.
+func ownClasses(w *Want) []class {
+	cs := fixedClasses(0, w.MTU)
+	if len(w.Subnets) > 0 {
+		return cs
+	}
+	return slices.DeleteFunc(cs, func(c class) bool { return c.minor == minorPassing })
 }
 
 // fixedClasses are those that a tree has whoever is in it.
@@ -150,7 +161,7 @@ func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	return st, nil
 }
 
-func (s *Shaper) checkTree(dev uint32, total policy.BitsPerSecond, mtu uint32, prog string) error {
+func (s *Shaper) checkTree(dev uint32, fixed []class, prog string) error {
 	m, err := s.get(unix.RTM_GETQDISC, tcmsg(dev, handleHTB, handleRoot, 0, nil))
 	if err != nil {
 		return fmt.Errorf("%w: root qdisc of link %d: want htb 1:, have none (%v)", ErrMismatch, dev, err)
@@ -161,7 +172,7 @@ func (s *Shaper) checkTree(dev uint32, total policy.BitsPerSecond, mtu uint32, p
 	if def := htbDefault(m[tcmsgLen:]); def != minorClosed {
 		return fmt.Errorf("%w: default class of link %d: want %x, have %x", ErrMismatch, dev, minorClosed, def)
 	}
-	for _, c := range fixedClasses(total, mtu) {
+	for _, c := range fixed {
 		if err := s.checkClass(dev, c); err != nil {
 			return err
 		}

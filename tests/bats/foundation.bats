@@ -266,15 +266,18 @@ foreign_failure() {
 
 @test "forty containers at once, two tenants, all accounted for" {
 	requires root netns podman
-	local blue red
+	local blue red each=20 pids=()
 	blue=$(flags_of blue) red=$(flags_of red)
-	for i in $(seq 20); do
+	[ -z "${BULKHEAD_GUEST:-}" ] || each=5 # an emulated processor takes minutes for forty
+	for i in $(seq $each); do
 		podman run --rm --name "blue-many$i" $blue "$IMAGE" true >/dev/null 2>>"$BATS_TEST_TMPDIR/err" &
+		pids+=($!)
 		podman run --rm --name "red-many$i" $red "$IMAGE" true >/dev/null 2>>"$BATS_TEST_TMPDIR/err" &
+		pids+=($!)
 	done
-	wait
+	wait "${pids[@]}" # all of its children would be bats's own clock too
 	local want
 	want=$(jq -r 'select(.Type == "container" and (.Name | test("-many"))) | [.ID, (.Name | split("-")[0])] | @tsv' /run/libpod/events/events.log | sort -u)
-	[ "$(wc -l <<<"$want")" = 40 ] || fail "$want $(cat "$BATS_TEST_TMPDIR/err")"
+	[ "$(wc -l <<<"$want")" = $((2 * each)) ] || fail "$want $(cat "$BATS_TEST_TMPDIR/err")"
 	diff <(echo "$want") <(receipts | jq -r '[.id, .tenant] | @tsv' | grep -F "$(cut -f 1 <<<"$want")" | sort) || fail "$(cat "$BATS_TEST_TMPDIR/err")"
 }

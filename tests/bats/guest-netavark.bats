@@ -63,21 +63,40 @@ hello() { [ "$(hears "$1" "$2")" = hello ]; }
   podman rm -f -t 0 red-2
 }
 
-@test "netavark: nft flush ruleset changes nothing; interfaces that network reload makes anew get their ports from heal" {
+@test "netavark: nft flush ruleset changes nothing" {
   nft flush ruleset
   run hears red-1 blue-1
   refused
   hello blue-1 blue-2
-  # what one runs after a flush. No hook is told of the new interfaces, and what comes from one without a port is dropped at the others'
+}
+
+@test "netavark: podman network reload makes every interface anew, and heal claims them" {
   podman network reload -a
-  run hears blue-1 blue-2
-  refused
-  bulkhead heal # a timer's job
-  eventually hello blue-1 blue-2
+  run bulkhead heal
+  contains "$output" "connected later: claimed"
   run hears red-1 blue-1
   refused
-  up red-3
-  eventually hello red-1 red-3
-  run hears red-3 blue-1
+  eventually hello blue-1 blue-2
+}
+
+@test "netavark: a network connected to a live container: other tenants' ports stay closed to it, and heal guards it" {
+  podman network create --subnet 10.67.0.0/24 --disable-dns later
+  podman network connect later blue-1
+  run hears blue-1 red-1
   refused
+  lacks "$output" hello
+  busybox nc -ll -p 9000 -e echo host 3>&- &
+  local server=$!
+  to_host() { nsenter -t "$(pid_of blue-1)" -n busybox timeout 10 busybox nc -w 5 10.67.0.1 9000 </dev/null; }
+  said() { [ "$(to_host)" = host ]; }
+  eventually said # nobody guards it yet
+  run bulkhead heal
+  contains "$output" "connected later: claimed"
+  run to_host
+  lacks "$output" host
+  hello blue-1 blue-2
+  kill "$server"
+  run bulkhead heal
+  [ -z "$output" ]
+  podman network disconnect later blue-1
 }

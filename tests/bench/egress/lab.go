@@ -274,7 +274,7 @@ func (l *lab) burst(n int, plugins ...string) error {
 		cs := make([]*ctr, n)
 		for i := range cs {
 			var err error
-			if cs[i], err = l.container("red", "br0"); err != nil {
+			if cs[i], err = l.container("red", "br1"); err != nil { // not the crowd's: a bridge has 1,024 ports
 				return err
 			}
 		}
