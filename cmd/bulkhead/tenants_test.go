@@ -211,7 +211,7 @@ func TestGCRecords(t *testing.T) {
 	t.Parallel()
 	config, dir := tenantHost(t, "")
 	recs := tenant.OpenRecords(filepath.Join(dir, "run"))
-	if err := recs.Put(tenant.Record{ContainerID: "sandbox", Netns: 1}); err != nil {
+	if err := recs.Put(tenant.Record{ContainerID: "swept-by-gc", Netns: 1}); err != nil {
 		t.Fatal(err)
 	}
 	e := &env{Config: config}
@@ -222,10 +222,10 @@ func TestGCRecords(t *testing.T) {
 	if said, err := e.sweepRecords(p, time.Hour); err != nil || len(said) != 0 {
 		t.Errorf("within grace: %q, %v", said, err)
 	}
-	if said, err := e.sweepRecords(p, 0); err != nil || len(said) != 1 || said[0] != "removed the record of sandbox" {
+	if said, err := e.sweepRecords(p, 0); err != nil || len(said) != 1 || said[0] != "removed the record of swept-by-gc" {
 		t.Errorf("have %q, %v", said, err)
 	}
-	if _, ok, err := recs.Get("sandbox"); ok || err != nil {
+	if _, ok, err := recs.Get("swept-by-gc"); ok || err != nil {
 		t.Errorf("it is still there: %v", err)
 	}
 }
