@@ -88,6 +88,19 @@ if [ "${1:-}" != -n ] && ! sh "$top/tests/attack/firewalld.sh" "$top/build/firew
 	apt-get update -qq && sh "$top/tests/attack/firewalld.sh" "$top/build/firewalld" || echo "deps: firewalld was not fetched: the test beside it is skipped" >&2
 fi
 
+# promtool, which judges the metrics: of the package that has it only this program, since an installed one would start
+if [ "${1:-}" != -n ] && ! have promtool && [ ! -x "$top/build/tools/promtool" ]; then
+	echo "fetching promtool from Debian into build/tools"
+	unpacked=$(mktemp -d)
+	if (cd "$unpacked" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .) >/dev/null 2>&1; then
+		mkdir -p "$top/build/tools"
+		mv "$unpacked/usr/bin/promtool" "$top/build/tools/"
+	else
+		echo "deps: promtool was not fetched: the test of the metrics is skipped" >&2
+	fi
+	rm -rf "$unpacked"
+fi
+
 # Debian 12's go is 1.19, too old to fetch the toolchain that go.mod wants by itself, but not to fetch it as the
 # module that it is, checked against the checksum database.
 go=$(sh "$top/.ci/go-path.sh")

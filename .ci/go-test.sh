@@ -5,6 +5,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- ./...
+PATH=$PATH:$PWD/build/tools
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 go=$(sh .ci/go-path.sh)
