@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,7 +179,7 @@ func TestKernelSpeaksOfSELinux(t *testing.T) {
 
 func TestDisk(t *testing.T) {
 	t.Parallel()
-	h := tree(t, map[string]string{"/policy.toml": "version = 1\n[tenant.blue.disk]\nmax = \"1GiB\"\n"})
+	h := tree(t, map[string]string{"/policy.toml": fmt.Sprintf("version = 1\n[state]\nrun = %q\n[tenant.blue.disk]\nmax = \"1GiB\"\n", t.TempDir())})
 	if fs := checkDisk(h); len(fs) != 0 {
 		t.Errorf("no limit: %+v", fs)
 	}
