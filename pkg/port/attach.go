@@ -15,17 +15,20 @@ import (
 //
 //	tc filter add dev VETH ingress prio 1 handle 0xb1d bpf da pinned …/from_container
 //	tc filter add dev VETH egress  prio 1 handle 0xb1d bpf da pinned …/to_container
-//	tc filter add dev VETH egress  prio 2 u32 match u32 0 0 action mirred egress redirect dev IFB
+//	tc filter add dev VETH ingress prio 3 u32 match u32 0 0 action mirred egress redirect dev UPLOAD
+//	tc filter add dev VETH egress  prio 2 u32 match u32 0 0 action mirred egress redirect dev DOWNLOAD
 const (
-	prioProgram  = 1
-	prioRedirect = 2
-	handle       = 0xb1d
+	prioProgram = 1
+	handle      = 0xb1d
 )
 
 var (
 	programs = [2]string{"from_container", "to_container"}
 	hooks    = [2]uint32{rtnl.ParentIngress, rtnl.ParentEgress}
 	tcx      = [2]uint32{46, 47} // BPF_TCX_INGRESS, BPF_TCX_EGRESS
+
+	// Not the same in both: a list of u32 filters has those of all of the qdisc's hooks that have the prio (tc_u_common).
+	prioRedirect = [2]uint16{3, 2}
 )
 
 const tcxBefore = 1 << 3 // BPF_F_BEFORE without a relative: the head
@@ -100,7 +103,7 @@ func (p *Ports) attachTCX(ifindex uint32, kind string, fresh bool) error {
 	return nil
 }
 
-// detach takes the programs and the redirect away, and the clsact qdisc where nothing else hangs on it. An interface that is
+// detach takes the programs and the redirects away, and the clsact qdisc where nothing else hangs on it. An interface that is
 // gone took them along.
 func (p *Ports) detach(ifindex uint32) error {
 	c, err := p.rtnl()
@@ -117,7 +120,7 @@ func (p *Ports) detach(ifindex uint32) error {
 		}
 		for _, f := range fs {
 			switch {
-			case f.Prio == prioProgram && f.Handle == handle && f.Kind == "bpf", dir == 1 && f.Prio == prioRedirect && f.Redirect != 0:
+			case f.Prio == prioProgram && f.Handle == handle && f.Kind == "bpf", f.Prio == prioRedirect[dir] && f.Redirect != 0:
 				mine, at = append(mine, f.Prio), append(at, hooks[dir])
 			default:
 				others++
@@ -163,37 +166,43 @@ func gone(err error) error {
 	return err
 }
 
-// redirect makes the download go by an IFB (0: no longer). It hangs behind the program on the same clsact.
-func (p *Ports) redirect(ifindex, ifb uint32) error {
+// redirect makes upload and download go by an IFB each (0: no longer). They hang behind the programs, on the same qdisc.
+func (p *Ports) redirect(ifindex uint32, ifbs [2]uint32) error {
 	c, err := p.rtnl()
 	if err != nil {
 		return err
 	}
-	fs, err := c.Filters(int(ifindex), rtnl.ParentEgress)
-	if err != nil {
-		return err
-	}
-	for _, f := range fs {
-		if f.Prio != prioRedirect {
-			continue
-		}
-		if f.Redirect == int(ifb) && ifb != 0 {
-			return nil
-		}
-		if err := c.DelFilters(int(ifindex), rtnl.ParentEgress, prioRedirect); err != nil {
+	for dir, ifb := range ifbs {
+		fs, err := c.Filters(int(ifindex), hooks[dir])
+		if err != nil {
 			return err
 		}
-		break
+		have := 0
+		for _, f := range fs {
+			if f.Prio == prioRedirect[dir] {
+				have = f.Redirect
+			}
+		}
+		if have == int(ifb) {
+			continue
+		}
+		if have != 0 {
+			if err := c.DelFilters(int(ifindex), hooks[dir], prioRedirect[dir]); err != nil {
+				return err
+			}
+		}
+		if ifb != 0 {
+			if err := c.AddRedirect(int(ifindex), hooks[dir], prioRedirect[dir], int(ifb)); err != nil {
+				return err
+			}
+		}
 	}
-	if ifb == 0 {
-		return nil
-	}
-	return c.AddRedirect(int(ifindex), rtnl.ParentEgress, prioRedirect, int(ifb))
+	return nil
 }
 
 // attached says in words what differs: the programs must be there, ours, and first; anyone's program before them could
 // pass what they would drop.
-func (p *Ports) attached(ifindex, ifb uint32) error {
+func (p *Ports) attached(ifindex uint32, ifbs [2]uint32) error {
 	c, err := p.rtnl()
 	if err != nil {
 		return err
@@ -227,16 +236,14 @@ func (p *Ports) attached(ifindex, ifb uint32) error {
 		} else if kind != "clsact" {
 			return differs("%s of link %d: want qdisc clsact, have %q", where, ifindex, kind)
 		}
-		if dir == 1 {
-			have := 0
-			for _, f := range fs {
-				if f.Prio == prioRedirect {
-					have = f.Redirect
-				}
+		have := 0
+		for _, f := range fs {
+			if f.Prio == prioRedirect[dir] {
+				have = f.Redirect
 			}
-			if have != int(ifb) {
-				return differs("egress of link %d: want a redirect to link %d, have to %d", ifindex, ifb, have)
-			}
+		}
+		if have != int(ifbs[dir]) {
+			return differs("%s of link %d: want a redirect to link %d, have to %d", where, ifindex, ifbs[dir], have)
 		}
 	}
 	return nil

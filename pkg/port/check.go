@@ -20,7 +20,7 @@ func (p *Ports) Check(k Key, c Claim) error {
 // CheckPrograms says whether the programs are at the interface of an entry, and first there. It needs no claim: a reader of the
 // live port has none.
 func (p *Ports) CheckPrograms(e Entry) error {
-	if err := p.attached(e.Ifindex, e.Download); err != nil {
+	if err := p.attached(e.Ifindex, e.ifbs()); err != nil {
 		return fmt.Errorf("check programs of %s: %w", e.Key, err)
 	}
 	return nil
@@ -112,7 +112,7 @@ func (p *Ports) check(k Key, c *Claim) error {
 	} else if !ok {
 		return differs("want counters of life %d, have none", r.Life)
 	}
-	return p.attached(r.Ifindex, e.Download)
+	return p.attached(r.Ifindex, e.ifbs())
 }
 
 // sameEntry compares entries but for what the program itself writes.

@@ -16,7 +16,7 @@ type Healed struct {
 }
 
 // Heal looks at every port that has an interface, and puts back what others took away or pushed aside: programs and
-// their place, the download's redirect, the bridge's MAC, uplinks. An entry that was deleted from the map cannot be
+// their place, the redirects, the bridge's MAC, uplinks. An entry that was deleted from the map cannot be
 // made again without the CNI result; its port passes nothing until the next ADD, and is reported.
 func (p *Ports) Heal() ([]Healed, error) {
 	if err := p.healUplinks(); err != nil {
@@ -79,7 +79,7 @@ func (p *Ports) healPort(e Entry) (found, err error) {
 	if err := p.healBridge(&pe); err != nil {
 		return nil, err
 	}
-	if found = p.attached(e.Ifindex, pe.Download); found == nil {
+	if found = p.attached(e.Ifindex, pe.ifbs()); found == nil {
 		return nil, nil
 	}
 	if !errors.Is(found, ErrDiffers) {
@@ -88,10 +88,10 @@ func (p *Ports) healPort(e Entry) (found, err error) {
 	if err := p.putFirst(e.Ifindex); err != nil {
 		return found, err
 	}
-	if err := p.redirect(e.Ifindex, pe.Download); err != nil {
+	if err := p.redirect(e.Ifindex, pe.ifbs()); err != nil {
 		return found, err
 	}
-	return found, p.attached(e.Ifindex, pe.Download)
+	return found, p.attached(e.Ifindex, pe.ifbs())
 }
 
 // putFirst attaches, where a stranger's tcx program runs before clsact by tcx as well, and then only there: run twice

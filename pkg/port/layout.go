@@ -26,6 +26,8 @@ type portEntry struct {
 	Owner                                  digest
 }
 
+func (e *portEntry) ifbs() [2]uint32 { return [2]uint32{e.Upload, e.Download} }
+
 type digest [16]byte
 
 type addrKey struct {

@@ -77,8 +77,8 @@ type Interface struct {
 	Gateways []netip.Addr // at most one of each family counts
 }
 
-// Shaping is netlimit's part of a claim. pkg/port hangs the redirects itself: the upload leaves the program by
-// bpf_redirect into Upload, the download by a mirred action behind the program into Download. A frame that comes back
+// Shaping is netlimit's part of a claim. pkg/port hangs the redirects itself, mirred actions behind the programs: the upload
+// into Upload, the download into Download. A frame that comes back
 // from Download is on its second pass: counted as delivered, not judged again.
 type Shaping struct {
 	Upload   uint32 // ifindex of the IFB that shapes what the container sends; 0: none
@@ -87,6 +87,9 @@ type Shaping struct {
 	// filter) and taken away again on the second pass. With 0 a classifier on the IFB finds the port by ingress_ifindex.
 	Class uint32
 }
+
+// ifbs are Upload and Download by direction, as programs and hooks have them.
+func (s Shaping) ifbs() [2]uint32 { return [2]uint32{s.Upload, s.Download} }
 
 // Published is a port of the host that leads to the container (runtimeConfig.portMappings).
 type Published struct {

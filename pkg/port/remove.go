@@ -35,7 +35,7 @@ func (p *Ports) removeDigest(d digest, o Owner) (Counters, error) {
 	return c, nil
 }
 
-// unshape takes the download's redirect away, where the interface is still there.
+// unshape takes the redirects away, where the interface is still there.
 func (p *Ports) unshape(r *rec) error {
 	conn, err := p.rtnl()
 	if err != nil {
@@ -44,7 +44,7 @@ func (p *Ports) unshape(r *rec) error {
 	if _, err := conn.LinkByIndex(int(r.Ifindex)); err != nil {
 		return nil
 	}
-	return p.redirect(r.Ifindex, 0)
+	return p.redirect(r.Ifindex, [2]uint32{})
 }
 
 // unwrite takes the claim out of the maps. open says that the port was not guarded in its life, but by an audit.
