@@ -81,6 +81,9 @@ func within(t testing.TB, what string, have, low, high float64) {
 	}
 }
 
+// Upper bounds leave room for what a second begins with, a burst of 10 ms of container and of tenant each and a queue, and
+// for a machine that is late in reading its clock.
+
 // ratio is within for what depends on both streams having had their time.
 func ratio(t testing.TB, what string, have, low, high float64) {
 	t.Helper()
@@ -113,14 +116,14 @@ func TestLimitHolds(t *testing.T) {
 				f := l.flow(c, dir)
 				time.Sleep(time.Second - time.Since(start))
 				first := float64(f.sink.Bytes.Load()) * 8 * layer2 / time.Since(start).Seconds()
-				within(t, "first second / limit", first/limit, 0.2, 1.03)
+				within(t, "first second / limit", first/limit, 0.2, 1.06)
 				done := make(chan float64)
 				go func() { done <- rate(1500*time.Millisecond, f)[0] }()
 				ts, lost, err := load.Ping(from.Fd(), addr+":7", 60, 20*time.Millisecond)
 				if err != nil {
 					t.Fatal(err)
 				}
-				within(t, "rate / limit", <-done/limit, 0.25, 1.03) // a window that begins with a burst of 10 ms and a queue
+				within(t, "rate / limit", <-done/limit, 0.25, 1.06)
 				// The machine is shared: the queue of one that lets nothing pass is 8 ms and more.
 				if !emulated && (lost > 0 || ts.At(0.5) > 5*time.Millisecond) {
 					t.Errorf("round trip beside the stream: p50 %v p99 %v, %d lost; want p50 below 5ms and none lost", ts.At(0.5), ts.At(0.99), lost)
@@ -145,12 +148,12 @@ func TestTenantShares(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	r := rate(2*time.Second, fs...)
 	ratio(t, "a's part of the tenant's traffic", r[0]/(r[0]+r[1]), 0.4, 0.6)
-	within(t, "the tenant's sum", (r[0]+r[1])/total, 0.25, 1.01)
-	within(t, "the other tenant", r[2]/total, 0.25, 1.01)
+	within(t, "the tenant's sum", (r[0]+r[1])/total, 0.25, 1.06)
+	within(t, "the other tenant", r[2]/total, 0.25, 1.06)
 	fs[1].st.Stop()
 	time.Sleep(300 * time.Millisecond)
 	alone := rate(time.Second, fs[0])[0]
-	within(t, "a alone", alone/total, 0.25, 1.01)
+	within(t, "a alone", alone/total, 0.25, 1.06)
 	ratio(t, "a alone, by its share before", alone/r[0], 1.3, 10)
 }
 
@@ -175,8 +178,8 @@ func TestMinAndCeiling(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	r := rate(2*time.Second, fs...)
 	ratio(t, "the one with min", r[0]/(r[0]+r[1]), 0.55, 0.9)
-	within(t, "the one with a ceiling", r[2]/4e6, 0.2, 1.02)
-	within(t, "the sum", (r[0]+r[1]+r[2])/total, 0.25, 1.01)
+	within(t, "the one with a ceiling", r[2]/4e6, 0.2, 1.06)
+	within(t, "the sum", (r[0]+r[1]+r[2])/total, 0.25, 1.06)
 }
 
 // A limit changed under a stream is in force at once, and the stream goes on.
@@ -186,7 +189,7 @@ func TestChangeUnderAStream(t *testing.T) {
 	w := l.want(c, 0, 40e6)
 	l.apply(w)
 	f := l.flow(c, "out")
-	within(t, "before", rate(time.Second, f)[0]/40e6, 0.25, 1.03)
+	within(t, "before", rate(time.Second, f)[0]/40e6, 0.25, 1.06)
 	// To a lower limit, to a tenant's total on another IFB, and back to a higher one where packets stay whole.
 	for _, step := range []func(){
 		func() { w.Out.Rate = 10e6 },
@@ -202,7 +205,7 @@ func TestChangeUnderAStream(t *testing.T) {
 		if limit > 500e6 {
 			low = 0.1 // of what this machine happens to have left
 		}
-		within(t, fmt.Sprintf("after the change to %v", policy.BitsPerSecond(limit)), r/limit, low, 1.02)
+		within(t, fmt.Sprintf("after the change to %v", policy.BitsPerSecond(limit)), r/limit, low, 1.08)
 		if err := l.check(w); err != nil {
 			t.Error(err)
 		}
@@ -262,7 +265,7 @@ func TestMissingClassIsClosed(t *testing.T) {
 	w := l.want(c, 0, 50e6)
 	l.apply(w)
 	f := l.flow(c, "out")
-	within(t, "before", rate(time.Second, f)[0]/50e6, 0.25, 1.03)
+	within(t, "before", rate(time.Second, f)[0]/50e6, 0.25, 1.06)
 	for _, k := range []string{"1", "2"} {
 		l.host.Command("tc", "class", "del", "dev", shape.HostUploadOf(c.veth), "classid", fmt.Sprintf("1:%x", base(c)+map[string]uint32{"1": 1, "2": 2}[k]))
 	}
@@ -313,7 +316,7 @@ func TestFloodOfFlows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	within(t, "what passes / total", float64(l.sent("bh-o6")-sent)*8/time.Since(start).Seconds()/total, 0.1, 1.04)
+	within(t, "what passes / total", float64(l.sent("bh-o6")-sent)*8/time.Since(start).Seconds()/total, 0.1, 1.06)
 	close(stop)
 	if err := <-done; err != nil {
 		t.Fatal(err)
