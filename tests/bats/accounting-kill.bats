@@ -88,6 +88,10 @@ rounds() {
 	[ -z "$(closed | sort | uniq -d)" ] || fail "twice: $(closed | sort | uniq -d)"
 	[ -z "$(sort -u "$SANDBOX/opened" | comm -23 - <(closed | sort -u))" ] || fail "no receipt: $(sort -u "$SANDBOX/opened" | comm -23 - <(closed | sort -u))"
 	ids | while read -r id; do find /sys/fs/cgroup -depth -type d -name "*$id*" -exec rmdir {} +; done
+	# Nor does anybody end the network that it had made for it.
+	find /run/netns -mindepth 1 -printf '%f\n' 2>/dev/null | while read -r ns; do ip netns del "$ns"; done
+	eventually no_veth
 	rm -f /run/bulkhead/containers/*.json
 }
+no_veth() { [ -z "$(ip -o link show type veth)" ]; }
 gone() { bulkhead gc --grace 0s >/dev/null && [ -z "$(opened)" ]; }
