@@ -555,10 +555,10 @@ func TestHundredShortContainers(t *testing.T) {
 // and in a namespace of its own (none, pasta). What goes by loopback is left
 // out. One that joined another's network has no bytes of its own.
 func TestNetworkWithoutAPortIsCountedBySockets(t *testing.T) {
-	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.BPF, testenv.Command("ip"))
+	testenv.Need(t, testenv.Root, testenv.NetNS, testenv.BPF, testenv.Cgroup2Tree, testenv.Command("ip"))
 	d, above := kernelDirsAt(t)
 	if !isDir(above) {
-		t.Skip("no cgroup2 tree: sockets cannot be told apart")
+		t.Fatalf("no directory %q of a cgroup2 tree: sockets cannot be told apart", above)
 	}
 	host, peer := testenv.NewNS(t), testenv.NewNS(t)
 	host.Veth("hn0", peer, "hn1")
