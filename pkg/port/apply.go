@@ -117,10 +117,10 @@ func (p *Ports) Apply(k Key, c Claim) (err error) {
 		}
 	}()
 	alone, err := p.attach(c.Index, fresh && c.Owner == OwnerLimit)
-	if err != nil || c.Owner != OwnerLimit || alone && c.ifbs() == [2]uint32{} {
+	if err != nil || c.Owner != OwnerLimit {
 		return err
 	}
-	return p.redirect(c.Index, c.ifbs())
+	return p.redirect(c.Index, c.ifbs(), alone)
 }
 
 // undo takes a new entry away again, and with detach what was attached for it.

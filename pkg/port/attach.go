@@ -166,22 +166,21 @@ func gone(err error) error {
 	return err
 }
 
-// redirect makes upload and download go by an IFB each (0: no longer). They hang behind the programs, on the same qdisc.
-func (p *Ports) redirect(ifindex uint32, ifbs [2]uint32) error {
+// redirect makes upload and download go by an IFB each (0: no longer). They hang behind the programs, on the same qdisc. alone
+// says that only the programs hang there, so that there is nothing to look for.
+func (p *Ports) redirect(ifindex uint32, ifbs [2]uint32, alone bool) error {
 	c, err := p.rtnl()
 	if err != nil {
 		return err
 	}
 	for dir, ifb := range ifbs {
-		fs, err := c.Filters(int(ifindex), hooks[dir])
-		if err != nil {
-			return err
-		}
 		have := 0
-		for _, f := range fs {
-			if f.Prio == prioRedirect[dir] {
-				have = f.Redirect
+		if !alone {
+			fs, err := c.Filters(int(ifindex), hooks[dir])
+			if err != nil {
+				return err
 			}
+			have = redirected(fs, dir)
 		}
 		if have == int(ifb) {
 			continue
@@ -198,6 +197,16 @@ func (p *Ports) redirect(ifindex uint32, ifbs [2]uint32) error {
 		}
 	}
 	return nil
+}
+
+// redirected is where our redirect of a direction leads among its filters, or 0.
+func redirected(fs []rtnl.Filter, dir int) int {
+	for _, f := range fs {
+		if f.Prio == prioRedirect[dir] {
+			return f.Redirect
+		}
+	}
+	return 0
 }
 
 // attached says in words what differs: the programs must be there, ours, and first; anyone's program before them could
@@ -236,13 +245,7 @@ func (p *Ports) attached(ifindex uint32, ifbs [2]uint32) error {
 		} else if kind != "clsact" {
 			return differs("%s of link %d: want qdisc clsact, have %q", where, ifindex, kind)
 		}
-		have := 0
-		for _, f := range fs {
-			if f.Prio == prioRedirect[dir] {
-				have = f.Redirect
-			}
-		}
-		if have != int(ifbs[dir]) {
+		if have := redirected(fs, dir); have != int(ifbs[dir]) {
 			return differs("%s of link %d: want a redirect to link %d, have to %d", where, ifindex, ifbs[dir], have)
 		}
 	}

@@ -88,7 +88,7 @@ func (p *Ports) healPort(e Entry) (found, err error) {
 	if err := p.putFirst(e.Ifindex); err != nil {
 		return found, err
 	}
-	if err := p.redirect(e.Ifindex, pe.ifbs()); err != nil {
+	if err := p.redirect(e.Ifindex, pe.ifbs(), false); err != nil {
 		return found, err
 	}
 	return found, p.attached(e.Ifindex, pe.ifbs())

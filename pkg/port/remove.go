@@ -44,7 +44,7 @@ func (p *Ports) unshape(r *rec) error {
 	if _, err := conn.LinkByIndex(int(r.Ifindex)); err != nil {
 		return nil
 	}
-	return p.redirect(r.Ifindex, [2]uint32{})
+	return p.redirect(r.Ifindex, [2]uint32{}, false)
 }
 
 // unwrite takes the claim out of the maps. open says that the port was not guarded in its life, but by an audit.
