@@ -1,5 +1,5 @@
 // Command left lists what tests could leave on a machine, one thing a line: interfaces, network namespaces, mounts, cgroups, eBPF
-// programs and state files of bulkhead's. `.ci/run` compares its output from before and after everything.
+// programs and state files of bulkhead's. `.ci/run` looks for lines after everything that were not there before.
 package main
 
 import (
@@ -57,8 +57,10 @@ func mounts() ([]string, error) {
 	return lines, nil
 }
 
-// programs lists by name and number of them: an id is never given twice.
+// programs numbers those of one name, since an id is never given twice: one more of them is one line more, and one that
+// was still ending when the list from before was made is none.
 func programs() ([]string, error) {
+	var lines []string
 	count := map[string]int{}
 	var id ebpf.ProgramID
 	for {
@@ -75,13 +77,11 @@ func programs() ([]string, error) {
 			continue // gone since
 		}
 		if info, err := p.Info(); err == nil {
-			count[info.Type.String()+" "+info.Name]++
+			name := info.Type.String() + " " + info.Name
+			count[name]++
+			lines = append(lines, fmt.Sprintf("eBPF program %s %d", name, count[name]))
 		}
 		p.Close()
-	}
-	var lines []string
-	for name, n := range count {
-		lines = append(lines, fmt.Sprintf("%d x eBPF program %s", n, name))
 	}
 	return lines, nil
 }
