@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
@@ -66,10 +67,9 @@ func match(records []tenant.Record, s Snapshot) []Container {
 	}
 	out := make([]Container, 0, len(records))
 	for _, r := range records {
-		c := Container{ID: r.ContainerID, Name: r.Name, Tenant: r.Identity.Tenant, Cgroup: r.CgroupPath, Netns: r.Netns}
-		if p, ok := byPid[r.Pid]; ok && r.Pid > 0 && !p.Zombie && ofRecord(p, r) {
+		c := Container{ID: r.ContainerID, Name: r.Name, Tenant: r.Identity.Tenant, Cgroup: r.CgroupPath, Netns: r.Netns, Config: configured(r.Bundle)}
+		if p, ok := byPid[r.Pid]; ok && r.Pid > 0 && !p.Zombie && ofRecord(p, c) {
 			c.Init = p.Pid
-			c.Bounding = configured(r.Bundle)
 			if c.Netns == 0 {
 				c.Netns = p.NS["net"]
 			}
@@ -84,40 +84,47 @@ func match(records []tenant.Record, s Snapshot) []Container {
 	return out
 }
 
-// configured is the bounding set of a bundle's config: what an exec by the engine may have although the container's
-// first process gave it up. 0 where the bundle cannot be read.
-func configured(bundle string) (set uint64) {
+// configured is what a bundle's config says: an exec by the engine may have what the container's first process gave up, and need
+// not have what that took on by itself.
+func configured(bundle string) (c Config) {
 	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if bundle == "" || err != nil {
-		return 0
+		return c
 	}
 	var spec struct {
 		Process struct {
 			Capabilities struct {
 				Bounding []string `json:"bounding"`
 			} `json:"capabilities"`
+			NoNewPrivileges bool `json:"noNewPrivileges"`
 		} `json:"process"`
+		Linux struct {
+			Seccomp     jsontext.Value `json:"seccomp"`
+			CgroupsPath string         `json:"cgroupsPath"`
+		} `json:"linux"`
 	}
 	if json.Unmarshal(b, &spec) != nil {
-		return 0
+		return c
 	}
+	c = Config{Read: true, NoNewPrivs: spec.Process.NoNewPrivileges, Cgroups: spec.Linux.CgroupsPath,
+		Seccomp: len(spec.Linux.Seccomp) > 0 && spec.Linux.Seccomp.Kind() == '{'}
 	for _, name := range spec.Process.Capabilities.Bounding {
 		for n := range 64 {
 			if harden.Capability(n) == name {
-				set |= 1 << n
+				c.Bounding |= 1 << n
 			}
 		}
 	}
-	return set
+	return c
 }
 
-func ofRecord(p Process, r tenant.Record) bool {
+func ofRecord(p Process, c Container) bool {
 	for _, path := range p.Cgroups {
-		if len(r.ContainerID) >= 8 && strings.Contains(path, r.ContainerID) || r.CgroupPath != "" && r.CgroupPath != "/" && under(path, r.CgroupPath) {
+		if ownCgroup(c, path) != "" {
 			return true
 		}
 	}
-	return r.Netns != 0 && p.NS["net"] == r.Netns
+	return c.Netns != 0 && p.NS["net"] == c.Netns
 }
 
 // holders finds who keeps the network of a container that has ended open by a descriptor. It reads every descriptor
