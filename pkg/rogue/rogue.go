@@ -49,6 +49,7 @@ type Container struct {
 	Cgroup           string // directory of its cgroup as recorded, "" where none was
 	Netns            uint64
 	SharedNetns      bool // another live container or the host has the same network
+	NetnsUnsure      bool // that inode may be another namespace's by now
 
 	mnt uint64 // its mount namespace, 0 where that is the host's or gone
 }
@@ -375,15 +376,26 @@ func (s Snapshot) judgeGone(c Container, claimed map[int]bool) (out []Finding) {
 			if pid := p.NS["pid"]; pid != s.Host["pid"] {
 				f.Helper, f.Why = true, f.Why+"; in a PID namespace that lives: another container of its pod"
 			}
+			f.unsure()
 			out = append(out, f)
 		case c.Netns != 0 && !c.SharedNetns && c.Netns != s.Host["net"] && slices.Contains(p.HoldsNS, c.Netns):
-			out = append(out, Finding{Process: p, Container: c, What: HoldsNetwork, Helper: p.Trusted, Why: "has the network of a container that has ended open"})
+			f := Finding{Process: p, Container: c, What: HoldsNetwork, Helper: p.Trusted, Why: "has the network of a container that has ended open"}
+			f.unsure()
+			out = append(out, f)
 		default:
 			continue
 		}
 		claimed[p.Pid] = true
 	}
 	return out
+}
+
+// unsure makes a finding nobody's where the network may be another's that the kernel gave the same inode.
+func (f *Finding) unsure() {
+	if f.Container.NetnsUnsure {
+		f.Why += fmt.Sprintf(" (%s), or of whoever has its number since: its record has no cookie", f.Container.ID)
+		f.Container = Container{}
+	}
 }
 
 // inGoneCgroup says whether p is in the cgroup that a container had. A short ID may be anyone's name: it must be where the

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
@@ -54,7 +55,7 @@ func Take(records []tenant.Record) (Snapshot, error) {
 		s.Processes = append(s.Processes, p)
 	}
 	s.Containers = match(records, s)
-	s.holders()
+	s.holders(records)
 	return s, nil
 }
 
@@ -77,11 +78,34 @@ func match(records []tenant.Record, s Snapshot) []Container {
 		out = append(out, c)
 	}
 	for i := range out {
+		if out[i].Init == 0 && out[i].Netns != 0 {
+			out[i].Netns, out[i].NetnsUnsure = same(records[i], s)
+		}
 		out[i].SharedNetns = out[i].Netns == s.Host["net"] || slices.ContainsFunc(out, func(o Container) bool {
 			return o.ID != out[i].ID && o.Init != 0 && byPid[o.Init].NS["net"] == out[i].Netns
 		})
 	}
 	return out
+}
+
+// same looks whether the network namespace that has the recorded inode now is the recorded one, by its cookie: 0 is another's. It is
+// unsure where the record is of a kernel or a release without cookies.
+func same(r tenant.Record, s Snapshot) (inode uint64, unsure bool) {
+	if r.NetCookie == 0 {
+		return r.Netns, true
+	}
+	for _, p := range s.Processes {
+		if p.NS["net"] != r.Netns {
+			continue
+		}
+		if cookie, err := netns.Cookie(fmt.Sprintf("/proc/%d/ns/net", p.Pid)); err == nil {
+			if cookie != r.NetCookie {
+				return 0, false
+			}
+			return r.Netns, false
+		}
+	}
+	return r.Netns, false // nobody is in it; who has it open is asked one by one
 }
 
 // configured is what a bundle's config says: an exec by the engine may have what the container's first process gave up, and need
@@ -129,11 +153,11 @@ func ofRecord(p Process, c Container) bool {
 
 // holders finds who keeps the network of a container that has ended open by a descriptor. It reads every descriptor
 // of the host, and does so only where there is such a container.
-func (s *Snapshot) holders() {
-	wanted := map[uint64]bool{}
-	for _, c := range s.Containers {
+func (s *Snapshot) holders(records []tenant.Record) {
+	wanted := map[uint64]uint64{} // cookie by inode
+	for i, c := range s.Containers {
 		if c.Init == 0 && c.Netns != 0 && !c.SharedNetns {
-			wanted[c.Netns] = true
+			wanted[c.Netns] = records[i].NetCookie
 		}
 	}
 	if len(wanted) == 0 {
@@ -150,7 +174,12 @@ func (s *Snapshot) holders() {
 			if err != nil || !strings.HasPrefix(target, "net:[") {
 				continue
 			}
-			if n := inode(target); wanted[n] {
+			n := inode(target)
+			cookie, ok := wanted[n]
+			if !ok {
+				continue
+			}
+			if now, err := netns.Cookie(filepath.Join(dir, fd.Name())); cookie == 0 || err == nil && now == cookie {
 				s.Processes[i].HoldsNS = append(s.Processes[i].HoldsNS, n)
 			}
 		}
