@@ -34,6 +34,7 @@ type Container struct {
 	Netns   string // path
 	Inode   uint64 // of the namespace
 	Pid     int    // of the container's first process; 0: as recorded
+	Live    bool   // its processes run, and may have set what its interfaces show
 	Log     *journal.Logger
 	// Undo remembers a step to take if a later one fails.
 	Undo func(func() error)
@@ -47,15 +48,26 @@ func (k *Container) Claim() (claimed []string, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		did, err := k.one(name)
-		if err != nil {
-			return claimed, fmt.Errorf("interface %q: %w", name, err)
+		var undo []func() error
+		if k.Live {
+			k.Undo = func(f func() error) { undo = append(undo, f) }
 		}
+		did, failed := k.one(name)
 		if did {
 			claimed = append(claimed, name)
 		}
+		if failed == nil {
+			continue
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			failed = errors.Join(failed, undo[i]())
+		}
+		err = errors.Join(err, fmt.Errorf("interface %q: %w", name, failed))
+		if !k.Live {
+			return claimed, err
+		} // else root in there may have made an interface that no port can be had for: the others get theirs
 	}
-	return claimed, nil
+	return claimed, err
 }
 
 // one claims an interface for both owners.
@@ -80,12 +92,64 @@ func (k *Container) one(name string) (claimed bool, err error) {
 	if err := k.remember(key, i); err != nil { // first: poststop takes away what the record names
 		return false, err
 	}
+	g, err := k.given(gateways)
+	if err != nil { // without the published ports the guard is stricter
+		k.Log.Warn("published ports are not known", "container", k.Record.ContainerID, "section", "egress", "reason", err.Error())
+	}
+	if k.Live {
+		if g, err = k.evidence(key, &i, g); err != nil {
+			return false, err
+		}
+	}
 	handOver := shape.HandOver(k.Policy, k.Log)
 	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
 	if err := k.limit(key, i); err != nil {
 		return false, err
 	}
-	return true, k.guard(key, i)
+	if err := k.guard(key, i, g); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.
+func (k *Container) given(bridge []netip.Addr) (*given, error) {
+	gs, err := netavarkGave(k.Record.ContainerID)
+	for n := range gs {
+		if gs[n].on(bridge) {
+			return &gs[n], nil
+		}
+	}
+	return nil, err
+}
+
+// settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
+const settling = time.Second
+
+// evidence finds the addresses of an interface of a live container. Root in there may have given it any: the gateway's, another
+// container's. So they are those that netavark wrote down, for which the interface waits guarded; where it writes none (an internal
+// network), those that the interface had before a reload; else, in the last place, what it shows and the host has not.
+func (k *Container) evidence(key port.Key, i *port.Interface, g *given) (*given, error) {
+	before, err := k.Ports.Lookup(key)
+	if err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return nil, err
+	}
+	shown := i.Addrs
+	if i.Addrs = before.Addrs; g != nil {
+		i.Addrs = g.addrs
+	}
+	if err := k.guard(key, *i, g); err != nil || g != nil {
+		return g, err
+	}
+	for end := time.Now().Add(settling); g == nil && time.Now().Before(end); time.Sleep(settling / 100) {
+		g, _ = k.given(i.Gateways) // one that is being written is read again
+	}
+	if g != nil {
+		i.Addrs = g.addrs
+	} else if len(i.Addrs) == 0 {
+		i.Addrs = slices.DeleteFunc(shown, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+	}
+	return g, nil
 }
 
 // taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
@@ -155,8 +219,8 @@ func (k *Container) limit(key port.Key, i port.Interface) error {
 	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
 }
 
-// guard is egressdeny's claim. Ports that the engine publishes are its own affair here: no result names them.
-func (k *Container) guard(key port.Key, i port.Interface) error {
+// guard is egressdeny's claim; g may be nil.
+func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	if k.Policy.Absent || k.Record.Identity.Exempt {
 		return nil
 	}
@@ -178,6 +242,9 @@ func (k *Container) guard(key port.Key, i port.Interface) error {
 		return err
 	}
 	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
+	if g != nil {
+		c.Published = g.published
+	}
 	if e.Mode("egress") == policy.Audit {
 		c.Flags |= port.Audit
 	}
