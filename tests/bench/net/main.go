@@ -41,7 +41,7 @@ var (
 	seconds    = flag.Int("seconds", 6, "of each stream")
 	environ    = flag.String("env", "", "NAME=VALUE for netlimit, to try a setting of the Go runtime")
 	mbits      = flag.String("mbit", "10,100,1000", "limits in Mbit/s")
-	alone      = flag.Bool("alone", false, "traffic of netlimit only")
+	alone      = flag.Bool("alone", false, "verbs and traffic of netlimit only")
 	ccs        = flag.String("cc", "cubic,bbr", "congestion controls")
 )
 
