@@ -355,6 +355,31 @@ func TestConnectedByRoot(t *testing.T) {
 	w.end("c2")
 }
 
+// A container that joins the network of a live one finds what root in there has left: it believes it no more than heal does.
+func TestJoinsLive(t *testing.T) {
+	w := newWorld(t, "")
+	c := w.container("c1")
+	if err := w.hook(c.id, c.pid, "blue"); err != nil {
+		t.Fatal(err)
+	}
+	w.host.Veth("later", c.ns, "eth1")
+	w.host.Command("ip", "link", "set", "later", "master", "podman0")
+	for _, a := range []string{"10.89.0.1/24", "10.89.0.79/24"} {
+		c.ns.Command("ip", "addr", "add", a, "dev", "eth1")
+	}
+	if err := w.hook("member", w.process(c.ns), "blue"); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range w.entries() {
+		if e.IfName == "eth1" && fmt.Sprint(e.Addrs) == "[10.89.0.79]" {
+			w.end("member")
+			w.end("c1")
+			return
+		}
+	}
+	t.Errorf("ports: %+v, want eth1 without the host's address", w.entries())
+}
+
 // Where there is no port there is nothing to do; where there could be none, policy decides.
 func TestOtherNetworks(t *testing.T) {
 	w := newWorld(t, "[network]\negress = \"8Mbit\"\n")

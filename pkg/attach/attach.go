@@ -40,29 +40,43 @@ type Container struct {
 	Undo func(func() error)
 }
 
-// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
+// Claim claims each of the container's interfaces that has no port yet, and is up. Those whose plugins have been before, and those of the
 // container whose network this one has joined, have one. It gives the names of those that it claimed.
 func (k *Container) Claim() (claimed []string, err error) {
 	names, err := interfaces(k.Netns)
 	if err != nil {
 		return nil, err
 	}
+	free := make([]found, 0, len(names))
 	for _, name := range names {
+		f := found{name: name}
+		f.Interface, f.err = port.Find(port.Result{}, k.Netns, name)
+		taken := false
+		if f.err == nil {
+			taken, f.err = k.taken(f.Index)
+		}
+		if taken { // so somebody has been in there before
+			k.Live = true
+		} else {
+			free = append(free, f)
+		}
+	}
+	for _, f := range free {
 		var undo []func() error
 		if k.Live {
 			k.Undo = func(f func() error) { undo = append(undo, f) }
 		}
-		did, failed := k.one(name)
-		if did {
-			claimed = append(claimed, name)
-		}
+		failed := k.one(f)
 		if failed == nil {
+			if f.err == nil { // else an audit let it be
+				claimed = append(claimed, f.name)
+			}
 			continue
 		}
 		for i := len(undo) - 1; i >= 0; i-- {
 			failed = errors.Join(failed, undo[i]())
 		}
-		err = errors.Join(err, fmt.Errorf("interface %q: %w", name, failed))
+		err = errors.Join(err, fmt.Errorf("interface %q: %w", f.name, failed))
 		if !k.Live {
 			return claimed, err
 		} // else root in there may have made an interface that no port can be had for: the others get theirs
@@ -70,27 +84,31 @@ func (k *Container) Claim() (claimed []string, err error) {
 	return claimed, err
 }
 
+// found is one interface of a container, and where its host side is.
+type found struct {
+	name string
+	port.Interface
+	err error
+}
+
 // one claims an interface for both owners.
-func (k *Container) one(name string) (claimed bool, err error) {
-	i, err := port.Find(port.Result{}, k.Netns, name)
-	if errors.Is(err, port.ErrNoHostSide) {
-		return false, k.Policy.Settle(k.Policy.For(k.Record.Identity.Tenant).Mode("network"),
-			policy.Decision{Verdict: policy.Refuse, Section: "network", Object: name, Reason: err.Error(), Hint: policy.HintOf(err)}, k.Log)
+func (k *Container) one(f found) error {
+	if errors.Is(f.err, port.ErrNoHostSide) {
+		return k.Policy.Settle(k.Policy.For(k.Record.Identity.Tenant).Mode("network"),
+			policy.Decision{Verdict: policy.Refuse, Section: "network", Object: f.name, Reason: f.err.Error(), Hint: policy.HintOf(f.err)}, k.Log)
 	}
-	if err != nil {
-		return false, err
+	if f.err != nil {
+		return f.err
 	}
-	if taken, err := k.taken(i.Index); err != nil || taken {
-		return false, err
-	}
+	i := f.Interface
 	l3, gateways, err := hostSide(i.L3)
 	if err != nil {
-		return false, err
+		return err
 	}
 	i.Gateways = gateways
-	key := port.Key{Network: l3, ContainerID: k.Record.ContainerID, IfName: name}
+	key := port.Key{Network: l3, ContainerID: k.Record.ContainerID, IfName: f.name}
 	if err := k.remember(key, i); err != nil { // first: poststop takes away what the record names
-		return false, err
+		return err
 	}
 	g, err := k.given(gateways)
 	if err != nil { // without the published ports the guard is stricter
@@ -98,18 +116,15 @@ func (k *Container) one(name string) (claimed bool, err error) {
 	}
 	if k.Live {
 		if g, err = k.evidence(key, &i, g); err != nil {
-			return false, err
+			return err
 		}
 	}
 	handOver := shape.HandOver(k.Policy, k.Log)
 	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
 	if err := k.limit(key, i); err != nil {
-		return false, err
+		return err
 	}
-	if err := k.guard(key, i, g); err != nil {
-		return false, err
-	}
-	return true, nil
+	return k.guard(key, i, g)
 }
 
 // given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.

@@ -158,11 +158,10 @@ func TestAttacks(t *testing.T) {
 
 // inert are attacks that the plain bridge or the kernel stops by itself; they stay for the bridges and kernels that do not.
 var inert = map[string]string{
-	"LLDP":                                              "a bridge forwards no link-local group",
-	"source-routed IPv4 to the world":                   "Linux forwards none unless told to (accept_source_route)",
-	"a later IPv4 fragment alone":                       "br_netfilter with conntrack waits for the first",
-	"a later fragment to what policy denies":            "conntrack, in use by portmap's rules, waits for the first",
-	"a later fragment to the world, its first not seen": "conntrack, in use by portmap's rules, waits for the first",
+	"LLDP":                                   "a bridge forwards no link-local group",
+	"source-routed IPv4 to the world":        "Linux forwards none unless told to (accept_source_route)",
+	"a later fragment to what policy denies": "conntrack, in use by portmap's rules, waits for the first",
+	"a later fragment to the world, its first not seen":               "conntrack, in use by portmap's rules, waits for the first",
 	"a frame longer than the MTU, in one piece (a forged GSO header)": "Linux 6.1 lets nobody send it (UDP_L4)",
 }
 

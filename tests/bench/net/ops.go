@@ -39,6 +39,9 @@ func ops() (all []Op, err error) {
 	if *alone {
 		groups = [][]kind{kinds[:3], kinds[:1], kinds[1:2]}
 	}
+	if *many == 0 {
+		groups = groups[:1]
+	}
 	for _, group := range groups {
 		n := *many
 		if len(group) > 1 {
