@@ -59,12 +59,17 @@ func plain() []Feature {
 }
 
 var parameterized = map[string]func(string) Feature{
-	"qdisc": Qdisc, "command": Command, "kernel": kernelByName, "filesystem": Filesystem,
+	"qdisc": Qdisc, "link": Link, "command": Command, "kernel": kernelByName, "filesystem": Filesystem,
 }
 
 // Qdisc is a queueing discipline of this name, tried on a private loopback interface.
 func Qdisc(kind string) Feature {
 	return Feature{"Qdisc:" + kind, func() error { return probeQdisc(kind) }}
+}
+
+// Link is a kind of network interface that stands on another (macvlan, ipvlan), tried on a private veth.
+func Link(kind string) Feature {
+	return Feature{"Link:" + kind, func() error { return probeLink(kind) }}
 }
 
 // Command is a program of this name in PATH or in an sbin directory.
@@ -395,6 +400,31 @@ func probeIFB() error {
 	return inThrowawayNetNS(func(h *netlink.Handle) error {
 		if err := h.LinkAdd(&netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: "probe-ifb"}}); err != nil {
 			return fmt.Errorf("add an ifb: %w", err)
+		}
+		return nil
+	})
+}
+
+func probeLink(kind string) error {
+	return inThrowawayNetNS(func(h *netlink.Handle) error {
+		below := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "probe-below"}, PeerName: "probe-peer"}
+		if err := h.LinkAdd(below); err != nil {
+			return fmt.Errorf("add a veth: %w", err)
+		}
+		l, err := h.LinkByName(below.Name)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", below.Name, err)
+		}
+		attrs := netlink.LinkAttrs{Name: "probe-link", ParentIndex: l.Attrs().Index}
+		var link netlink.Link = &netlink.GenericLink{LinkAttrs: attrs, LinkType: kind}
+		switch kind {
+		case "macvlan":
+			link = &netlink.Macvlan{LinkAttrs: attrs}
+		case "ipvlan":
+			link = &netlink.IPVlan{LinkAttrs: attrs}
+		}
+		if err := h.LinkAdd(link); err != nil {
+			return fmt.Errorf("add a link of kind %s: %w", kind, err)
 		}
 		return nil
 	})

@@ -140,4 +140,14 @@ func TestQdiscProbe(t *testing.T) {
 	}
 }
 
+func TestLinkProbe(t *testing.T) {
+	Need(t, Root, NetNS)
+	if err := Link("no_such_kind").Probe(); err == nil {
+		t.Error("a kind of interface that does not exist was found")
+	}
+	if err := Link("macvlan").Probe(); err != nil {
+		t.Error(err)
+	}
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -18,13 +18,16 @@ type Placed struct{ Upload, Download uint32 }
 // takes away what the container had elsewhere, so that a live change loses nothing. Twice is once. On error
 // what was new is gone again, and what was there before holds.
 func (s *Shaper) Apply(p Plan, redirect func(Placed) error) (err error) {
-	return s.apply(p, false, redirect)
+	return s.apply(p, false, false, redirect)
 }
 
 // Change is Apply for a container that runs, by an administrator's wish: the plugin's CHECK then wants the new limits.
-func (s *Shaper) Change(p Plan, redirect func(Placed) error) error { return s.apply(p, true, redirect) }
+func (s *Shaper) Change(p Plan, redirect func(Placed) error) error {
+	return s.apply(p, true, true, redirect)
+}
 
-func (s *Shaper) apply(p Plan, live bool, redirect func(Placed) error) (err error) {
+// apply is both: live is an administrator's wish, running says that frames may be on their way already.
+func (s *Shaper) apply(p Plan, live, running bool, redirect func(Placed) error) (err error) {
 	w := &p.Want
 	if err := checkKey(w.Key); err != nil {
 		return err
@@ -85,7 +88,7 @@ func (s *Shaper) apply(p Plan, live bool, redirect func(Placed) error) (err erro
 			rec.Next[i] = next
 			return s.putRecord(d, &rec)
 		}
-		if *dir.at, err = s.place(d, w, dir.b, was, intend); err != nil {
+		if *dir.at, err = s.place(d, w, dir.b, was, running, intend); err != nil {
 			return fmt.Errorf("limit %s: %w", w.Key, err)
 		}
 		if now := *dir.at; now.Device != was.Device && now.Device != 0 {
@@ -122,7 +125,7 @@ func (r *Record) placed() (p Placed) {
 
 // place makes the classes of a branch, or changes those at `at` where the device stays the same. Before it makes any it
 // says by intend where they will be, so that a DEL finds what a killed ADD left.
-func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(place) error) (place, error) {
+func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, running bool, intend func(place) error) (place, error) {
 	if b == nil {
 		return place{}, nil
 	}
@@ -133,13 +136,13 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 			return place{}, err
 		}
 		defer unlock()
-		if dev, err = s.ensureIFB(b.Device, b.Total, w.MTU); err != nil {
+		if dev, err = s.ensureIFB(b.Device, b.Total, w); err != nil {
 			return place{}, err
 		}
 	}
 	if at.Device == dev && s.owns(d, dev, w.Veth) {
 		if b.Device == "" {
-			if err := s.ensureTree(dev, "", ownClasses(w), "shape_own"); err != nil {
+			if err := s.ensureTree(dev, "", fixedClasses(0, w), "shape_own"); err != nil {
 				return place{}, err
 			}
 			if _, err := s.class(dev, at.Base); err != nil { // a hand took it away: another begins, and so does what it has seen
@@ -160,7 +163,7 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 	}
 	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
 		if b.Device == "" {
-			err = s.ownTree(d, w, b, &fresh)
+			err = s.ownTree(d, w, b, running, &fresh)
 		} else {
 			err = s.grow(d, dev, fresh.Base, w, b, create, &fresh)
 		}
@@ -173,8 +176,8 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, intend func(pla
 }
 
 // ownTree makes the tree on a container's own veth: the classifier comes when there is a class for what it finds.
-func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, at *place) error {
-	err := s.do(unix.RTM_NEWQDISC, create, htbRoot(w.Veth))
+func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, running bool, at *place) error {
+	err := s.do(unix.RTM_NEWQDISC, create, htbRoot(w.Veth, running))
 	if errors.Is(err, unix.EEXIST) {
 		_ = s.slots.Delete(slotKeyOf(w.Veth, w.Veth)) // so that nobody takes theirs for ours
 		return s.occupied(w.Veth)
@@ -182,14 +185,14 @@ func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, at *place) error {
 	if err != nil {
 		return fmt.Errorf("set htb root of link %d: %w", w.Veth, err)
 	}
-	if err = s.open(w.Veth, ownClasses(w)); err == nil {
+	if err = s.open(w.Veth, fixedClasses(0, w)); err == nil {
 		err = s.grow(d, w.Veth, at.Base, w, b, create, at)
 	}
 	if err == nil {
 		err = s.startSeen(w.Veth, w.Veth)
 	}
 	if err == nil {
-		err = s.closeTree(w.Veth, ownClasses(w), "shape_own")
+		err = s.closeTree(w.Veth, running, "shape_own")
 	}
 	return err
 }

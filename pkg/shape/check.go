@@ -39,7 +39,7 @@ func (s *Shaper) checkBranch(d [16]byte, w *Want, b *Branch, at place, own strin
 		}
 		return nil
 	}
-	dev, prog, fixed := w.Veth, own, ownClasses(w)
+	dev, prog, fixed := w.Veth, own, fixedClasses(b.Total, w)
 	if b.Device != "" {
 		l, err := s.rt.LinkByName(b.Device)
 		if err != nil {
@@ -48,7 +48,7 @@ func (s *Shaper) checkBranch(d [16]byte, w *Want, b *Branch, at place, own strin
 		if !l.Up() {
 			return fmt.Errorf("%w: ifb %q: want it up, have it down", ErrMismatch, b.Device)
 		}
-		dev, prog, fixed = uint32(l.Index), "shape_ifb", fixedClasses(b.Total, w.MTU)
+		dev, prog = uint32(l.Index), "shape_ifb"
 	}
 	if at.Device != dev {
 		return fmt.Errorf("%w: want it on link %d, have link %d", ErrMismatch, dev, at.Device)

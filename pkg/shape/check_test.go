@@ -86,7 +86,7 @@ func TestCheckSees(t *testing.T) {
 		{"queue replaced", "tc qdisc del dev " + up + " parent " + id(2) + "; tc qdisc add dev " + up + " parent " + id(2) + " handle " + leaf(2) + " pfifo limit 1000", `want tbf, have "pfifo"`},
 		{"no classifier", "tc filter del dev " + up + " prio 1", "classifier"},
 		{"root replaced", "tc qdisc del dev " + up + " root", "want htb"},
-		{"closed class opened", "tc class change dev " + up + " classid 1:2 htb rate 1gbit", "class 1:2"},
+		{"root with a direct queue", "tc qdisc del dev " + up + " root; tc qdisc add dev " + up + " root handle 1: htb default 2", "class 1:2"},
 		{"tenant's total", "tc class change dev bh-i4 classid 1:1 htb rate 1gbit ceil 1gbit", "want ceil 100Mbit"},
 		{"IFB down", "ip link set bh-i4 down", "want it up"},
 		{"IFB gone", "ip link del bh-i4", "no such link"},

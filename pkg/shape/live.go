@@ -167,7 +167,7 @@ func (s *Shaper) reshape(d port.Dirs, w Want, live bool) error {
 		return err
 	}
 	defer ports.Close()
-	return s.apply(p, live, func(to Placed) error {
+	return s.apply(p, live, true, func(to Placed) error {
 		e, err := ports.Lookup(w.Key)
 		if err != nil {
 			return err

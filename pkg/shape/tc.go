@@ -161,20 +161,31 @@ func parseStats(body []byte) (bytes, packets, drops uint64) {
 	return
 }
 
-// tc qdisc add dev D root handle 1: htb default 2
-func htbRoot(dev uint32) []byte {
+// tc qdisc add dev D root handle 1: htb default 2 [direct_qlen 0]
+//
+// What finds no class, the default one included, goes by the direct queue, past all limits: without one it is dropped.
+func htbRoot(dev uint32, direct bool) []byte {
 	g := make([]byte, 20)
 	ne.PutUint32(g[0:], 3) // version of the interface
 	ne.PutUint32(g[4:], 10)
 	ne.PutUint32(g[8:], minorClosed)
-	return tcmsg(dev, handleHTB, handleRoot, 0, attrs(nil).str(tcaKind, "htb").put(tcaOptions, attrs(nil).put(2, g)))
+	o := attrs(nil).put(2, g)
+	if !direct {
+		o = o.u32(5, 0)
+	}
+	return tcmsg(dev, handleHTB, handleRoot, 0, attrs(nil).str(tcaKind, "htb").put(tcaOptions, o))
 }
 
-func htbDefault(body []byte) uint32 {
-	if g := attr(attr(body, tcaOptions), 2); len(g) >= 12 {
-		return ne.Uint32(g[8:])
+// htbDefault reads the default class of a root, and how many packets its direct queue holds.
+func htbDefault(body []byte) (minor, direct uint32) {
+	o := attr(body, tcaOptions)
+	if g := attr(o, 2); len(g) >= 12 {
+		minor = ne.Uint32(g[8:])
 	}
-	return 0
+	if n := attr(o, 5); len(n) == 4 {
+		direct = ne.Uint32(n)
+	}
+	return minor, direct
 }
 
 // tc qdisc replace dev D parent 1:M handle M: bfifo limit L

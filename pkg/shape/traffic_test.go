@@ -260,29 +260,48 @@ func TestSubnets(t *testing.T) {
 
 // A class that was taken away by hand passes nothing, rather than everything.
 func TestMissingClassIsClosed(t *testing.T) {
-	l := newLab(t)
-	c := l.container("a")
-	w := l.want(c, 0, 50e6)
-	l.apply(w)
-	f := l.flow(c, "out")
-	within(t, "before", rate(time.Second, f)[0]/50e6, 0.25, 1.06)
-	for _, k := range []string{"1", "2"} {
-		l.host.Command("tc", "class", "del", "dev", shape.HostUploadOf(c.veth), "classid", fmt.Sprintf("1:%x", base(c)+map[string]uint32{"1": 1, "2": 2}[k]))
-	}
-	time.Sleep(100 * time.Millisecond)
-	if r := rate(500*time.Millisecond, f)[0]; r > 1e6 {
-		t.Errorf("without its classes: %.0f bit/s pass, want none", r)
-	}
-	if l.check(w) == nil {
-		t.Error("check passes without the classes")
-	}
-	l.apply(w)
-	if err := l.check(w); err != nil {
-		t.Errorf("after another apply: %v", err)
-	}
-	time.Sleep(2500 * time.Millisecond) // the sender's backoff
-	if r := rate(time.Second, f)[0]; r < 10e6 && !emulated {
-		t.Errorf("after another apply: %.0f bit/s, want the stream to go on", r)
+	for _, tt := range []struct {
+		name, dir string
+		live      bool // the limit comes when the container runs
+	}{{"upload", "out", false}, {"download", "in", false}, {"download limited live", "in", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			c := l.container("a")
+			w := l.want(c, 0, 50e6)
+			dev, first := shape.HostUploadOf(c.veth), base(c)
+			if tt.dir == "in" {
+				w.In, w.Out = w.Out, w.In
+				dev, first = c.name, 0x10
+			}
+			if tt.live {
+				l.change(w)
+			} else {
+				l.apply(w)
+			}
+			f := l.flow(c, tt.dir)
+			within(t, "before", rate(500*time.Millisecond, f)[0]/50e6, 0.1, 1.1)
+			for _, n := range []uint32{1, 2} {
+				l.host.Command("tc", "class", "del", "dev", dev, "classid", fmt.Sprintf("1:%x", first+n))
+			}
+			time.Sleep(100 * time.Millisecond)
+			if r := rate(500*time.Millisecond, f)[0]; r > 1e6 {
+				t.Errorf("without its classes: %.0f bit/s pass, want none", r)
+			}
+			if l.check(w) == nil {
+				t.Error("check passes without the classes")
+			}
+			l.apply(w)
+			if err := l.check(w); err != nil {
+				t.Errorf("after another apply: %v", err)
+			}
+			if tt.dir == "in" || emulated {
+				return
+			}
+			time.Sleep(2500 * time.Millisecond) // the sender's backoff
+			if r := rate(time.Second, f)[0]; r < 10e6 {
+				t.Errorf("after another apply: %.0f bit/s, want the stream to go on", r)
+			}
+		})
 	}
 }
 

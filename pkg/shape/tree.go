@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,7 @@ import (
 
 // ensureIFB makes sure of an IFB and its tree, and returns its ifindex. The device is set up last: until its tree is
 // whole it passes nothing. The caller holds the tree's lock.
-func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, mtu uint32) (uint32, error) {
+func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, w *Want) (uint32, error) {
 	l, err := s.rt.LinkByName(name)
 	if errors.Is(err, rtnl.ErrNotExist) {
 		// ip link add NAME txqueuelen 1000 type ifb
@@ -35,7 +34,7 @@ func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, mtu uint32) 
 		return 0, fmt.Errorf("%w: link %q: want an ifb, have %q", ErrOccupied, name, l.Kind)
 	}
 	dev := uint32(l.Index)
-	if err := s.ensureTree(dev, name, fixedClasses(total, mtu), "shape_ifb"); err != nil {
+	if err := s.ensureTree(dev, name, fixedClasses(total, w), "shape_ifb"); err != nil {
 		return 0, err
 	}
 	if !l.Up() {
@@ -46,23 +45,25 @@ func (s *Shaper) ensureIFB(name string, total policy.BitsPerSecond, mtu uint32) 
 	return dev, nil
 }
 
-// ensureTree makes sure of the root, the closed and the passing class, the classifier and the class of the total. What is
-// there and right is left alone; what a hand has altered is set again.
+// ensureTree makes sure of the root, the passing class, the class of the total and the classifier. What is there and right
+// is left alone; what a hand has altered is set again.
 func (s *Shaper) ensureTree(dev uint32, name string, fixed []class, prog string) error {
 	ours := name != ""
 	err := s.checkTree(dev, fixed, prog)
 	if err == nil {
 		return nil
 	}
-	if _, closed := s.class(dev, minorClosed); closed != nil { // no tree of ours
-		err := s.do(unix.RTM_NEWQDISC, create, htbRoot(dev))
+	direct, err := s.root(dev)
+	if err != nil { // no tree of ours
+		direct = false
+		err := s.do(unix.RTM_NEWQDISC, create, htbRoot(dev, direct))
 		if errors.Is(err, unix.EEXIST) {
 			if !ours {
 				return s.occupied(dev)
 			}
 			// A hand has put another root on our IFB.
 			if err = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, 0, handleRoot, 0, nil)); err == nil {
-				err = s.do(unix.RTM_NEWQDISC, create, htbRoot(dev))
+				err = s.do(unix.RTM_NEWQDISC, create, htbRoot(dev, direct))
 			}
 		}
 		if err != nil {
@@ -70,7 +71,7 @@ func (s *Shaper) ensureTree(dev uint32, name string, fixed []class, prog string)
 		}
 	}
 	if err = s.open(dev, fixed); err == nil {
-		err = s.closeTree(dev, fixed, prog)
+		err = s.closeTree(dev, direct, prog)
 	}
 	if err != nil && !ours { // on a container's own veth nothing half-made may stay: it would pass nothing
 		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(dev, handleHTB, handleRoot, 0, nil))
@@ -87,22 +88,26 @@ func (s *Shaper) occupied(dev uint32) error {
 	return fmt.Errorf("%w: link %d: want no root qdisc, have %s (another plugin's?)", ErrOccupied, dev, kind)
 }
 
-// open adds the classes of a tree but the closed one: what has no class passes until closeTree, so that a container that
-// runs loses nothing while its tree is made.
+// open adds the classes that a tree has whoever is in it.
 func (s *Shaper) open(dev uint32, fixed []class) error {
 	for _, c := range fixed {
-		if c.minor == minorClosed {
-			continue
-		}
-		if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
-			return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
+		if err := s.setClass(dev, c); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// closeTree sets the classifier, and then drops what it finds no class for.
-func (s *Shaper) closeTree(dev uint32, fixed []class, prog string) error {
+func (s *Shaper) setClass(dev uint32, c class) error {
+	if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
+		return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
+	}
+	return nil
+}
+
+// closeTree sets the classifier. What that finds no class for is dropped by a root without a direct queue; where there is
+// one, by the default class, which comes last, so that a container that runs loses nothing while its tree is made.
+func (s *Shaper) closeTree(dev uint32, direct bool, prog string) error {
 	p, err := bpf.OpenProg(filepath.Join(s.dir, prog))
 	if err != nil {
 		return err
@@ -111,12 +116,11 @@ func (s *Shaper) closeTree(dev uint32, fixed []class, prog string) error {
 	if err := s.do(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, classifier(dev, p.FD(), prog)); err != nil {
 		return fmt.Errorf("set classifier of link %d: %w", dev, err)
 	}
-	for _, c := range fixed {
-		if c.minor == minorClosed {
-			if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
-				return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
-			}
-		}
+	if !direct {
+		return nil
+	}
+	if err := s.setClass(dev, closedClass); err != nil {
+		return err
 	}
 	if err := s.do(unix.RTM_NEWQDISC, replace, bfifo(dev, minorClosed, 0)); err != nil {
 		return fmt.Errorf("close class 1:%x of link %d: %w", minorClosed, dev, err)
@@ -124,24 +128,17 @@ func (s *Shaper) closeTree(dev uint32, fixed []class, prog string) error {
 	return nil
 }
 
-// ownClasses are those of a tree on a container's own veth: nothing passes beside its limit but what Subnets name. Each
-// class is one more that the kernel walks past at every class that is made on the host.
-func ownClasses(w *Want) []class {
-	cs := fixedClasses(0, w.MTU)
-	if len(w.Subnets) > 0 {
-		return cs
-	}
-	return slices.DeleteFunc(cs, func(c class) bool { return c.minor == minorPassing })
-}
+// closedClass is the default class of a tree whose root has a direct queue.
+var closedClass = class{minor: minorClosed, rate: 8, ceil: 8, burst: 1600, quantum: 1600, prio: 7}
 
-// fixedClasses are those that a tree has whoever is in it.
-func fixedClasses(total policy.BitsPerSecond, mtu uint32) []class {
-	cs := []class{
-		{minor: minorClosed, rate: 8, ceil: 8, burst: 1600, quantum: 1600, prio: 7},
-		{minor: minorPassing, rate: unlimited, ceil: unlimited, burst: burstOf(mtu, 10_000_000_000), quantum: wholePacket},
+// fixedClasses are those that a tree needs beside a container's own. Each is one more that the kernel walks past at every
+// class that is made on the host.
+func fixedClasses(total policy.BitsPerSecond, w *Want) (cs []class) {
+	if len(w.Subnets) > 0 {
+		cs = append(cs, class{minor: minorPassing, rate: unlimited, ceil: unlimited, burst: burstOf(w.MTU, 10_000_000_000), quantum: wholePacket})
 	}
 	if total != 0 {
-		cs = append(cs, class{minor: minorTotal, rate: total, ceil: total, burst: burstOf(mtu, total), quantum: wholePacket})
+		cs = append(cs, class{minor: minorTotal, rate: total, ceil: total, burst: burstOf(w.MTU, total), quantum: wholePacket})
 	}
 	return cs
 }
@@ -161,16 +158,31 @@ func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	return st, nil
 }
 
-func (s *Shaper) checkTree(dev uint32, fixed []class, prog string) error {
+// root says whether a link has a root of ours, else an ErrMismatch, and whether that has a direct queue.
+func (s *Shaper) root(dev uint32) (direct bool, err error) {
 	m, err := s.get(unix.RTM_GETQDISC, tcmsg(dev, handleHTB, handleRoot, 0, nil))
 	if err != nil {
-		return fmt.Errorf("%w: root qdisc of link %d: want htb 1:, have none (%v)", ErrMismatch, dev, err)
+		return false, fmt.Errorf("%w: root qdisc of link %d: want htb 1:, have none (%v)", ErrMismatch, dev, err)
 	}
 	if kind := unfixed(attr(m[tcmsgLen:], tcaKind)); kind != "htb" {
-		return fmt.Errorf("%w: root qdisc of link %d: want htb, have %s", ErrMismatch, dev, kind)
+		return false, fmt.Errorf("%w: root qdisc of link %d: want htb, have %s", ErrMismatch, dev, kind)
 	}
-	if def := htbDefault(m[tcmsgLen:]); def != minorClosed {
-		return fmt.Errorf("%w: default class of link %d: want %x, have %x", ErrMismatch, dev, minorClosed, def)
+	def, length := htbDefault(m[tcmsgLen:])
+	if def != minorClosed {
+		return false, fmt.Errorf("%w: default class of link %d: want %x, have %x", ErrMismatch, dev, minorClosed, def)
+	}
+	return length != 0, nil
+}
+
+func (s *Shaper) checkTree(dev uint32, fixed []class, prog string) error {
+	direct, err := s.root(dev)
+	if err != nil {
+		return err
+	}
+	if direct {
+		if err := s.checkClass(dev, closedClass); err != nil {
+			return err
+		}
 	}
 	for _, c := range fixed {
 		if err := s.checkClass(dev, c); err != nil {
@@ -183,7 +195,7 @@ func (s *Shaper) checkTree(dev uint32, fixed []class, prog string) error {
 	}
 	defer p.Close()
 	have := uint32(0)
-	m, err = s.get(unix.RTM_GETTFILTER, tcmsg(dev, classifyHandle, handleHTB, classifyPrio<<16|anyProtocol, attrs(nil).str(tcaKind, "bpf")))
+	m, err := s.get(unix.RTM_GETTFILTER, tcmsg(dev, classifyHandle, handleHTB, classifyPrio<<16|anyProtocol, attrs(nil).str(tcaKind, "bpf")))
 	if err == nil {
 		have = classifierID(m[tcmsgLen:])
 	}

@@ -153,16 +153,26 @@ between() { [ "$1" -le "$2" ] && [ "$2" -le "$3" ] || fail "want $1 to $3, have 
 	between 1000 "$(moved "$(ip_of far routed)" 1200000)" 18000
 }
 
-@test "macvlan has no host side: the start is refused, and the error says so" {
-	requires root netns podman podmancni cniplugins bpf ifb
-	ip link add mvparent type veth peer name mvpeer
-	ip link set mvparent up
-	jq '.name = "mv" | .plugins |= ([{type: "macvlan", master: "mvparent", ipam: {type: "host-local", ranges: [[{subnet: "10.89.68.0/24"}]]}}]
-		+ map(select(.type == "netlimit")))' $SANDBOX/etc/networks/bulkhead.conflist >$SANDBOX/etc/networks/mv.conflist
-	run start nothere --network mv
+# sideless KIND: a container on a network of this kind does not start, and is told why.
+sideless() {
+	ip link add parent type veth peer name parentpeer
+	ip link set parent up
+	jq --arg kind "$1" '.name = $kind | .plugins |= ([{type: $kind, master: "parent", ipam: {type: "host-local", ranges: [[{subnet: "10.89.68.0/24"}]]}}]
+		+ map(select(.type == "netlimit")))' $SANDBOX/etc/networks/bulkhead.conflist >$SANDBOX/etc/networks/$1.conflist
+	run start nothere --network "$1"
 	[ "$status" -ne 0 ]
-	contains "$output" netlimit macvlan "no host side"
-	ip link del mvparent
+	contains "$output" netlimit "$1" "no host side"
+	ip link del parent
+}
+
+@test "macvlan has no host side: the start is refused, and the error says so" {
+	requires root netns podman podmancni cniplugins bpf ifb link:macvlan
+	sideless macvlan
+}
+
+@test "ipvlan has no host side: the start is refused, and the error says so" {
+	requires root netns podman podmancni cniplugins bpf ifb link:ipvlan
+	sideless ipvlan
 }
 
 @test "after the last container the IFBs are empty, and gc takes them" {

@@ -35,7 +35,14 @@ func ops() (all []Op, err error) {
 	kinds := []kind{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
 	// At one container by turns, so that what the machine does besides is everybody's; beside many each by itself, since
 	// many of one are in the way of the others.
-	for _, group := range [][]kind{kinds, kinds[:1], kinds[1:2], kinds[3:]} {
+	groups := [][]kind{kinds, kinds[:1], kinds[1:2], kinds[3:]}
+	if *alone {
+		groups = [][]kind{kinds[:3], kinds[:1], kinds[1:2]}
+	}
+	if *many == 0 {
+		groups = groups[:1]
+	}
+	for _, group := range groups {
 		n := *many
 		if len(group) > 1 {
 			n = 0

@@ -55,18 +55,47 @@ func tables(r *Results) string {
 		fmt.Fprintf(&s, "\nTwo containers of a tenant, one stream each: %.3f and %.3f of its total; a second after one stops, the other has %.3f. bandwidth has no totals.\n", x.A, x.B, x.After)
 	}
 	if len(r.Unlimited) > 0 {
-		s.WriteString("\n| one stream, no limit but the machine's (best of eight) | in, Gbit/s | by the plain veth | out, Gbit/s | by the plain veth |\n|---|---|---|---|---|\n")
+		s.WriteString("\n| one stream, no limit but the machine's (the best; the median of shares) | in, Gbit/s | by the plain veth | s/GB | out, Gbit/s | by the plain veth | s/GB |\n|---|---|---|---|---|---|---|\n")
 		for _, u := range r.Unlimited {
 			if u.Dir != "in" {
 				continue
 			}
 			for _, o := range r.Unlimited {
 				if o.Dir == "out" && o.How == u.How {
-					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %.1f | %.2f |\n", u.How, u.Gbit, u.Share, o.Gbit, o.Share)
+					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %.3f | %.1f | %.2f | %.3f |\n", u.How, u.Gbit, u.Share, u.CPUPerGB, o.Gbit, o.Share, o.CPUPerGB)
 				}
 			}
 		}
 	}
+	if r.Guest != nil {
+		s.WriteString("\n" + guestTables(r.Guest))
+	}
 	s.WriteString("\n")
+	return s.String()
+}
+
+// guestTables are the figures of an emulated machine: verbs by the peer's, no processor time.
+func guestTables(r *Results) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "In a guest, Linux %s, which has fq_codel (%s; one emulated processor):\n", r.Kernel, r.When)
+	var b Op
+	for _, o := range r.Ops {
+		if o.Plugin == peer.name && o.Containers == 0 {
+			b = o
+		}
+	}
+	s.WriteString("\n| by bandwidth's | ADD | CHECK | DEL |\n|---|---|---|---|\n")
+	for _, o := range r.Ops {
+		if o.Plugin != peer.name && o.Containers == 0 {
+			fmt.Fprintf(&s, "| %s | %.2f | %.2f | %.2f |\n", o.Plugin, o.Add/b.Add, o.Check/b.Check, o.Del/b.Del)
+		}
+	}
+	s.WriteString("\n| Mbit | | plugin | first second | steady | ping p50 / p99, ms | rr, ms | own, ms |\n|---|---|---|---|---|---|---|---|\n")
+	for _, t := range r.Traffic {
+		fmt.Fprintf(&s, "| %d | %s | %s | %.2f | %.3f | %.2f / %.2f | %.2f | %.2f |\n", t.Mbit, t.Dir, t.Plugin, t.First, t.Steady, t.P50, t.P99, t.RR50, t.Own)
+	}
+	if x := r.Sharing; x != nil {
+		fmt.Fprintf(&s, "\nTwo of a tenant: %.3f and %.3f of its total; a second after one stops, the other has %.3f.\n", x.A, x.B, x.After)
+	}
 	return s.String()
 }
