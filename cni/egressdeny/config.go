@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
-	"strings"
 
 	"github.com/bulkhead-containers/bulkhead/internal/wire"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
@@ -13,13 +11,7 @@ import (
 // config is the network configuration on stdin.
 type config struct {
 	plugin.Config
-	PortMappings []portMapping // runtimeConfig.portMappings
-}
-
-// portMapping is a port of the host that leads to the container.
-type portMapping struct {
-	HostPort, ContainerPort int
-	Protocol, HostIP        string
+	PortMappings []port.Mapping // runtimeConfig.portMappings
 }
 
 func parse(stdin []byte) (*config, error) {
@@ -38,7 +30,7 @@ func parse(stdin []byte) (*config, error) {
 }
 
 func (c *config) mapping(d *wire.Decoder) error {
-	var m portMapping
+	var m port.Mapping
 	err := wire.Object(d, func(key string) error {
 		to := map[string]any{"hostPort": &m.HostPort, "containerPort": &m.ContainerPort, "protocol": &m.Protocol, "hostIP": &m.HostIP}
 		return wire.Value(d, to[key])
@@ -47,32 +39,14 @@ func (c *config) mapping(d *wire.Decoder) error {
 	return err
 }
 
-var protocols = map[string]uint8{"": 6, "tcp": 6, "udp": 17, "sctp": 132}
-
 // published are the container's published ports as the port program knows them.
-func (c *config) published() ([]port.Published, error) {
-	var ps []port.Published
+func (c *config) published() (all []port.Published, err error) {
 	for _, m := range c.PortMappings {
-		proto, ok := protocols[strings.ToLower(m.Protocol)]
-		if !ok {
-			return nil, fmt.Errorf("%w: portMappings: protocol %q: want tcp, udp or sctp", plugin.ErrConfig, m.Protocol)
+		ps, err := m.Published()
+		if err != nil {
+			return nil, fmt.Errorf("%w: portMappings: %w", plugin.ErrConfig, err)
 		}
-		for _, n := range []int{m.HostPort, m.ContainerPort} {
-			if n < 1 || n > 65535 {
-				return nil, fmt.Errorf("%w: portMappings: port %d: want 1 to 65535", plugin.ErrConfig, n)
-			}
-		}
-		p := port.Published{HostPort: uint16(m.HostPort), ContainerPort: uint16(m.ContainerPort), Proto: proto}
-		if m.HostIP != "" {
-			a, err := netip.ParseAddr(m.HostIP)
-			if err != nil {
-				return nil, fmt.Errorf("%w: portMappings: hostIP %q is no address", plugin.ErrConfig, m.HostIP)
-			}
-			if !a.IsUnspecified() {
-				p.HostIP = a.Unmap().WithZone("")
-			}
-		}
-		ps = append(ps, p)
+		all = append(all, ps...)
 	}
-	return ps, nil
+	return all, nil
 }

@@ -28,6 +28,14 @@ func (pl denier) open(c *config, args *plugin.Args) (*call, error) {
 	return &call{cl, c}, err
 }
 
+func (pl denier) parse(args *plugin.Args) (*call, error) {
+	c, err := parse(args.StdinData)
+	if err != nil {
+		return nil, err
+	}
+	return pl.open(c, args)
+}
+
 // attempts bounds how often an ADD begins again because the policy changed under it.
 const attempts = 5
 
@@ -129,11 +137,7 @@ func (cl *call) guarding(ports *port.Ports, rec tenant.Record, r port.Result) (g
 
 // check compares what is with what ADD would make now.
 func (pl denier) check(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cl, err := pl.open(c, args)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
@@ -178,11 +182,7 @@ func (pl denier) del(args *plugin.Args) error {
 
 // gc takes away what belongs to no attachment that the engine knows.
 func (pl denier) gc(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cl, err := pl.open(c, args)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
@@ -194,21 +194,17 @@ func (pl denier) gc(args *plugin.Args) error {
 		return err
 	}
 	defer ports.Close()
-	_, err = ports.GC(c.Name, port.OwnerDeny, c.Valid())
+	_, err = ports.GC(cl.c.Name, port.OwnerDeny, cl.c.Valid())
 	return err
 }
 
 // status says whether an ADD could work.
 func (pl denier) status(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
-	cl, err := pl.open(c, args)
-	if err != nil {
-		return err
-	}
-	ports, err := port.OpenOrSetup(cl.Dirs, c.PolicyFile)
+	ports, err := port.OpenOrSetup(cl.Dirs, cl.PolicyFile)
 	if err != nil {
 		return fmt.Errorf("%w: %w", plugin.ErrUnavailable, err)
 	}

@@ -22,13 +22,17 @@ func (pl limiter) open(c *config, args *plugin.Args) (*call, error) {
 	return &call{cl, c}, err
 }
 
-// add limits and counts the interface that the plugins before made.
-func (pl limiter) add(args *plugin.Args) error {
+func (pl limiter) parse(args *plugin.Args) (*call, error) {
 	c, err := parse(args.StdinData)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cl, err := pl.open(c, args)
+	return pl.open(c, args)
+}
+
+// add limits and counts the interface that the plugins before made.
+func (pl limiter) add(args *plugin.Args) error {
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
@@ -37,13 +41,13 @@ func (pl limiter) add(args *plugin.Args) error {
 		return err
 	}
 	defer ports.Close()
-	for _, n := range c.notes {
+	for _, n := range cl.c.notes {
 		cl.Log.Info(n)
 	}
-	if err := shape.Attach(ports, cl.Dirs, c.PolicyFile, w, claim); err != nil {
+	if err := shape.Attach(ports, cl.Dirs, cl.PolicyFile, w, claim); err != nil {
 		return err
 	}
-	return c.PrintResult(pl.stdout)
+	return cl.c.PrintResult(pl.stdout)
 }
 
 // plan finds the interface and whose it is, and decides its limits.
@@ -80,11 +84,7 @@ func (cl *call) plan(args *plugin.Args, whose plugin.Whose) (w shape.Want, claim
 
 // check compares what is with what ADD made, or `bulkhead limit` since.
 func (pl limiter) check(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	cl, err := pl.open(c, args)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
@@ -112,33 +112,25 @@ func (pl limiter) del(args *plugin.Args) error {
 
 // gc takes away what belongs to no attachment that the engine knows.
 func (pl limiter) gc(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
-	cl, err := pl.open(c, args)
-	if err != nil {
-		return err
-	}
-	return shape.Collect(cl.Dirs, c.Name, c.Valid(), shape.HandOver(cl.Policy, cl.Log))
+	return shape.Collect(cl.Dirs, cl.c.Name, cl.c.Valid(), shape.HandOver(cl.Policy, cl.Log))
 }
 
 // status says whether an ADD could work.
 func (pl limiter) status(args *plugin.Args) error {
-	c, err := parse(args.StdinData)
+	cl, err := pl.parse(args)
 	if err != nil {
 		return err
 	}
-	cl, err := pl.open(c, args)
-	if err != nil {
-		return err
-	}
-	ports, err := port.OpenOrSetup(cl.Dirs, c.PolicyFile)
+	ports, err := port.OpenOrSetup(cl.Dirs, cl.PolicyFile)
 	if err != nil {
 		return fmt.Errorf("%w: %w", plugin.ErrUnavailable, err)
 	}
 	ports.Close()
-	s, err := shape.OpenOrSetup(cl.Dirs, c.PolicyFile)
+	s, err := shape.OpenOrSetup(cl.Dirs, cl.PolicyFile)
 	if err != nil {
 		return fmt.Errorf("%w: %w", plugin.ErrUnavailable, err)
 	}

@@ -183,6 +183,203 @@ func TestNoCNI(t *testing.T) {
 	}
 }
 
+func (w *world) heal() (fs []attach.Found) {
+	w.th.Do(func() {
+		p, err := port.Open(port.DirsOf(w.p.State))
+		if err == nil {
+			fs, err = attach.Heal(w.p, "", p, journal.To(&w.log))
+			p.Close()
+		}
+		if err != nil {
+			w.t.Error(err)
+		}
+	})
+	return fs
+}
+
+// gave is what netavark writes down of a container on a network.
+func (w *world) gave(network, id, ip, subnet, ports string) {
+	w.t.Helper()
+	dir := "/run/containers/networks/firewall/ports" // the test's own /run
+	text := fmt.Sprintf(`{"container_id":%q,"network_id":%q,"port_mappings":%s,"network_name":"x","container_ip_v4":%q,"subnet_v4":%q,"container_ip_v6":null,"subnet_v6":null,"dns_port":53,"dns_server_ips":[]}`,
+		id, network, ports, ip, subnet)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, network+"_"+id), []byte(text), 0o644)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { os.Remove(filepath.Join(dir, network+"_"+id)) })
+}
+
+// listen takes connections until the test ends.
+func (w *world) listen(ns *testenv.NS, addr string) {
+	ns.Do(func() error {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			w.t.Cleanup(func() { l.Close() })
+		}
+		return err
+	})
+}
+
+func reaches(ns *testenv.NS, addr string) bool {
+	return ns.Try(func() error {
+		l, err := net.DialTimeout("tcp", addr, 300*time.Millisecond)
+		if err == nil {
+			l.Close()
+		}
+		return err
+	}) == nil
+}
+
+// A tenant's own published port, as netavark wrote it down, is open to the tenant at the host's address, and to nobody else's.
+func TestPublished(t *testing.T) {
+	w := newWorld(t, "")
+	blue, other, red := w.container("c1"), w.container("c2"), w.container("c3")
+	w.gave("feed", "c1", blue.ip, "10.89.0.0/24", `[{"container_port":80,"host_ip":"","host_port":8080,"protocol":"tcp","range":2}]`)
+	w.gave("feed", "c2", other.ip, "10.89.0.0/24", "null")
+	for c, slice := range map[*container]string{blue: "blue", other: "blue", red: "red"} {
+		if err := w.hook(c.id, c.pid, slice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"8080", "8081", "8082"} { // netavark would send them on; what matters here is who gets so far
+		w.listen(w.host, "10.89.0.1:"+p)
+	}
+	for end := time.Now().Add(10 * time.Second); !reaches(other.ns, "10.89.0.1:8081"); {
+		if time.Now().After(end) {
+			t.Fatalf("the tenant does not reach its own published port; log: %s", w.log.String())
+		}
+	}
+	if !reaches(blue.ns, "10.89.0.1:8080") {
+		t.Error("a container does not reach its own published port")
+	}
+	if reaches(other.ns, "10.89.0.1:8082") {
+		t.Error("a port is open that nobody published")
+	}
+	if reaches(red.ns, "10.89.0.1:8080") {
+		t.Error("another tenant's published port is open")
+	}
+	w.gave("feed", "c4", "10.89.0.5", "10.89.0.0/24", `{"no":"list"}`)
+	c4 := w.container("c4")
+	if err := w.hook(c4.id, c4.pid, "blue"); err != nil || !strings.Contains(w.log.String(), "published ports are not known") {
+		t.Errorf("what cannot be read: %v; log: %s", err, w.log.String())
+	}
+	for _, c := range []string{"c1", "c2", "c3", "c4"} {
+		w.end(c)
+	}
+}
+
+// Root in a live container chooses what its interfaces show. It gets neither an address that netavark did not give it, nor the port
+// of another container, nor does it keep its interfaces from theirs.
+func TestConnectedByRoot(t *testing.T) {
+	w := newWorld(t, "[egress]\nhost_allow = [\"tcp:22\"]\n")
+	c, red := w.container("c1"), w.container("c2")
+	for id, c := range map[string]*container{"blue": c, "red": red} {
+		if err := w.hook(c.id, c.pid, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var host, inside int // red's
+	w.host.Do(func() error {
+		l, err := net.InterfaceByName(red.veth)
+		if err == nil {
+			host = l.Index
+		}
+		return err
+	})
+	red.ns.Do(func() error {
+		l, err := net.InterfaceByName("eth0")
+		if err == nil {
+			inside = l.Index
+		}
+		return err
+	})
+	// one's own eth0 may have that ifindex: then the other way of the pair is as good for nothing
+	w.host.Command("ip", "link", "del", c.veth)
+	c.ns.Command("ip", "link", "add", "name", "own0", "index", fmt.Sprint(inside), "type", "veth", "peer", "name", "own1", "index", fmt.Sprint(host))
+	c.ns.Command("ip", "link", "set", "own0", "up")
+	c.ns.Command("ip", "link", "add", "own2", "type", "bridge")
+	c.ns.Command("ip", "link", "set", "own2", "up")
+	connect := func(veth, name string, addrs ...string) {
+		w.host.Veth(veth, c.ns, name)
+		w.host.Command("ip", "link", "set", veth, "master", "podman0")
+		for _, a := range addrs {
+			c.ns.Command("ip", "addr", "add", a, "dev", name)
+		}
+	}
+	connect("later", "eth1", "10.89.0.1/24", "10.89.0.77/24")
+	w.gave("feed", "c1", "10.89.0.77", "10.89.0.0/24", "null")
+	fs := w.heal()
+	claimed := 0
+	for _, f := range fs {
+		if f.IfName == "eth1" && f.Err == nil {
+			claimed++
+		} else if f.Err == nil {
+			t.Errorf("heal claimed %+v, which leads nowhere", f)
+		}
+	}
+	if claimed != 1 {
+		t.Errorf("heal found %+v, want eth1 claimed", fs)
+	}
+	for _, e := range w.entries() {
+		if int(e.Ifindex) == host && e.ContainerID != "c2" {
+			t.Errorf("the port of another tenant's container is now %s", e.Key)
+		}
+		if e.IfName == "eth1" && fmt.Sprint(e.Addrs) != "[10.89.0.77]" {
+			t.Errorf("eth1 may speak for %v, want what netavark gave it", e.Addrs)
+		}
+	}
+	w.listen(w.host, "10.89.0.1:22")
+	if !reaches(red.ns, "10.89.0.1:22") {
+		t.Error("control: another container does not reach what policy lists")
+	}
+	// an internal network, of which netavark writes nothing: not the host's address
+	w.host.Command("ip", "link", "del", "later")
+	if err := os.Remove("/run/containers/networks/firewall/ports/feed_c1"); err != nil {
+		t.Fatal(err)
+	}
+	connect("last", "eth2", "10.89.0.1/24", "10.89.0.78/24")
+	w.heal()
+	found := false
+	for _, e := range w.entries() {
+		if e.IfName == "eth2" {
+			found = true
+			if fmt.Sprint(e.Addrs) != "[10.89.0.78]" {
+				t.Errorf("eth2 may speak for %v, want all but the host's", e.Addrs)
+			}
+		}
+	}
+	if !found {
+		t.Error("eth2 has no port")
+	}
+	w.end("c1")
+	w.end("c2")
+}
+
+// A container that joins the network of a live one finds what root in there has left: it believes it no more than heal does.
+func TestJoinsLive(t *testing.T) {
+	w := newWorld(t, "")
+	c := w.container("c1")
+	if err := w.hook(c.id, c.pid, "blue"); err != nil {
+		t.Fatal(err)
+	}
+	w.host.Veth("later", c.ns, "eth1")
+	w.host.Command("ip", "link", "set", "later", "master", "podman0")
+	for _, a := range []string{"10.89.0.1/24", "10.89.0.79/24"} {
+		c.ns.Command("ip", "addr", "add", a, "dev", "eth1")
+	}
+	if err := w.hook("member", w.process(c.ns), "blue"); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range w.entries() {
+		if e.IfName == "eth1" && fmt.Sprint(e.Addrs) == "[10.89.0.79]" {
+			w.end("member")
+			w.end("c1")
+			return
+		}
+	}
+	t.Errorf("ports: %+v, want eth1 without the host's address", w.entries())
+}
+
 // Where there is no port there is nothing to do; where there could be none, policy decides.
 func TestOtherNetworks(t *testing.T) {
 	w := newWorld(t, "[network]\negress = \"8Mbit\"\n")
@@ -251,26 +448,13 @@ func TestConnectedLater(t *testing.T) {
 	if reach(red.ip + ":80") {
 		t.Error("by the new interface another tenant is reached")
 	}
-	heal := func() (fs []attach.Found) {
-		w.th.Do(func() {
-			p, err := port.Open(port.DirsOf(w.p.State))
-			if err == nil {
-				fs, err = attach.Heal(w.p, "", p, journal.To(&w.log))
-				p.Close()
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		})
-		return fs
-	}
-	if fs := heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
+	if fs := w.heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
 		t.Fatalf("heal found %+v, want eth1 of c1", fs)
 	}
 	if reach("10.90.0.1:22") || reach(red.ip+":80") {
 		t.Error("healed, and the host or another tenant is reached")
 	}
-	if fs := heal(); len(fs) != 0 {
+	if fs := w.heal(); len(fs) != 0 {
 		t.Errorf("heal again found %+v", fs)
 	}
 	// podman network reload makes the interface anew, under its name and addresses
@@ -279,7 +463,7 @@ func TestConnectedLater(t *testing.T) {
 	w.host.Command("ip", "link", "set", "later", "master", "podman1")
 	c.ns.Command("ip", "addr", "add", "10.90.0.2/24", "dev", "eth1")
 	c.ns.Command("ip", "route", "replace", red.ip+"/32", "via", "10.90.0.1", "dev", "eth1")
-	if fs := heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
+	if fs := w.heal(); len(fs) != 1 || fs[0] != (attach.Found{ContainerID: "c1", IfName: "eth1"}) {
 		t.Errorf("after a reload heal found %+v, want eth1 of c1", fs)
 	}
 	if reach("10.90.0.1:22") || reach(red.ip+":80") {

@@ -17,7 +17,7 @@ func leftovers(c *hook.Call) uint64 {
 	rec, ok, err := recs.Get(c.State.ID)
 	n := 0
 	if err == nil && ok && rec.Pid != 0 { // of no process yet: the next life's, as in release
-		n, err = leftover.Count(rec, recs.List)
+		n, err = leftover.Count(c.Policy.State.Bpffs, rec, recs.List)
 	}
 	if err != nil {
 		c.Log.Error("left-overs not counted", "container", c.State.ID, "reason", err.Error())

@@ -83,7 +83,13 @@ func SetupAccount(ctx SetupContext) error {
 	if err := active.Put(uint32(0), gen); err != nil {
 		return fmt.Errorf("make programs count: %w", err)
 	}
-	return detachOthers(dir, ours)
+	if err := detachOthers(dir, ours); err != nil {
+		return err
+	}
+	if err := SetupTasks(ctx); err != nil && ctx.Log != nil {
+		ctx.Log.Warn("no list of processes", "section", "accounting", "reason", err.Error(), "hint", "left-overs are looked for in /proc, which takes longer")
+	}
+	return nil
 }
 
 func attachAccount(dir, name, pin string) error {

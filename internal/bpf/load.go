@@ -31,7 +31,7 @@ type SetupContext struct {
 
 // Object is one compiled eBPF object.
 type Object struct {
-	Name string // device, account, port or shape
+	Name string // device, account, tasks, port or shape
 	ELF  []byte
 	// Prepare, if set, adjusts the spec before it is loaded: map sizes, constants, programs that this
 	// kernel cannot take.

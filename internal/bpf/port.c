@@ -188,7 +188,10 @@ INLINE __u32 end_of(struct __sk_buff *skb, __u32 header, __u16 len)
 	return end > skb->len ? 0 : end;
 }
 
-/* IPv6 extension headers, up to four: where layer 4 begins, or 0 where they are not to be read. */
+/*
+ * IPv6 extension headers, up to four: where layer 4 begins, or 0 where they are not to be read. Behind a fragment header
+ * there are none: a later fragment, put over the first, could replace what was judged (RFC 5722; not all receivers refuse).
+ */
 CALLED int extensions(struct __sk_buff *skb, struct packet *p)
 {
 	__u32 off = ETH_HLEN + 40;
@@ -198,15 +201,13 @@ CALLED int extensions(struct __sk_buff *skb, struct packet *p)
 		if (off + 8 > p->end || bpf_skb_load_bytes(skb, off, x, 8)) return 0;
 		p->options++;
 		if (p->proto == IPPROTO_FRAGMENT) {
-			if (p->frag) return 0;
 			p->frag = 1;
 			__builtin_memcpy(&p->frag_id, x + 4, 4);
 			p->proto = x[0];
 			off += 8;
-			if ((x[2] << 8 | x[3]) & 0xfff8) {
-				p->first = 0;
-				return off;
-			}
+			p->first = !((x[2] << 8 | x[3]) & 0xfff8);
+			if (p->proto == IPPROTO_TCP && (x[2] << 8 | x[3]) >> 3 == 1) return 0; /* over the flags, as below for IPv4 */
+			return p->proto == IPPROTO_HOPOPTS || p->proto == IPPROTO_DSTOPTS || p->proto == IPPROTO_FRAGMENT ? 0 : off;
 		} else {
 			off += 8 + 8 * x[1];
 			p->proto = x[0];

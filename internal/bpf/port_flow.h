@@ -4,7 +4,7 @@
  * own (flow_base, flow_mask). No conntrack: that is there only while somebody's rules want it, and one tenant can fill it.
  */
 
-#define CEILING 128 /* sets of a share from which on it bounds its tenant's live flows */
+#define CEILING 64 /* sets (of eight flows) of a share from which on it bounds its tenant's live flows */
 
 /* The flow of a packet, as the container sees it: loc is its own side. */
 INLINE void flow_of(struct flow_key *k, const struct packet *p, bool to)

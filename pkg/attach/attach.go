@@ -34,58 +34,137 @@ type Container struct {
 	Netns   string // path
 	Inode   uint64 // of the namespace
 	Pid     int    // of the container's first process; 0: as recorded
+	Live    bool   // its processes run, and may have set what its interfaces show
 	Log     *journal.Logger
 	// Undo remembers a step to take if a later one fails.
 	Undo func(func() error)
 }
 
-// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
+// Claim claims each of the container's interfaces that has no port yet, and is up. Those whose plugins have been before, and those of the
 // container whose network this one has joined, have one. It gives the names of those that it claimed.
 func (k *Container) Claim() (claimed []string, err error) {
 	names, err := interfaces(k.Netns)
 	if err != nil {
 		return nil, err
 	}
+	free := make([]found, 0, len(names))
 	for _, name := range names {
-		did, err := k.one(name)
-		if err != nil {
-			return claimed, fmt.Errorf("interface %q: %w", name, err)
+		f := found{name: name}
+		f.Interface, f.err = port.Find(port.Result{}, k.Netns, name)
+		taken := false
+		if f.err == nil {
+			taken, f.err = k.taken(f.Index)
 		}
-		if did {
-			claimed = append(claimed, name)
+		if taken { // so somebody has been in there before
+			k.Live = true
+		} else {
+			free = append(free, f)
 		}
 	}
-	return claimed, nil
+	for _, f := range free {
+		var undo []func() error
+		if k.Live {
+			k.Undo = func(f func() error) { undo = append(undo, f) }
+		}
+		failed := k.one(f)
+		if failed == nil {
+			if f.err == nil { // else an audit let it be
+				claimed = append(claimed, f.name)
+			}
+			continue
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			failed = errors.Join(failed, undo[i]())
+		}
+		err = errors.Join(err, fmt.Errorf("interface %q: %w", f.name, failed))
+		if !k.Live {
+			return claimed, err
+		} // else root in there may have made an interface that no port can be had for: the others get theirs
+	}
+	return claimed, err
+}
+
+// found is one interface of a container, and where its host side is.
+type found struct {
+	name string
+	port.Interface
+	err error
 }
 
 // one claims an interface for both owners.
-func (k *Container) one(name string) (claimed bool, err error) {
-	i, err := port.Find(port.Result{}, k.Netns, name)
-	if errors.Is(err, port.ErrNoHostSide) {
-		return false, k.Policy.Settle(k.Policy.For(k.Record.Identity.Tenant).Mode("network"),
-			policy.Decision{Verdict: policy.Refuse, Section: "network", Object: name, Reason: err.Error(), Hint: policy.HintOf(err)}, k.Log)
+func (k *Container) one(f found) error {
+	if errors.Is(f.err, port.ErrNoHostSide) {
+		return k.Policy.Settle(k.Policy.For(k.Record.Identity.Tenant).Mode("network"),
+			policy.Decision{Verdict: policy.Refuse, Section: "network", Object: f.name, Reason: f.err.Error(), Hint: policy.HintOf(f.err)}, k.Log)
 	}
-	if err != nil {
-		return false, err
+	if f.err != nil {
+		return f.err
 	}
-	if taken, err := k.taken(i.Index); err != nil || taken {
-		return false, err
-	}
+	i := f.Interface
 	l3, gateways, err := hostSide(i.L3)
 	if err != nil {
-		return false, err
+		return err
 	}
 	i.Gateways = gateways
-	key := port.Key{Network: l3, ContainerID: k.Record.ContainerID, IfName: name}
+	key := port.Key{Network: l3, ContainerID: k.Record.ContainerID, IfName: f.name}
 	if err := k.remember(key, i); err != nil { // first: poststop takes away what the record names
-		return false, err
+		return err
+	}
+	g, err := k.given(gateways)
+	if err != nil { // without the published ports the guard is stricter
+		k.Log.Warn("published ports are not known", "container", k.Record.ContainerID, "section", "egress", "reason", err.Error())
+	}
+	if k.Live {
+		if g, err = k.evidence(key, &i, g); err != nil {
+			return err
+		}
 	}
 	handOver := shape.HandOver(k.Policy, k.Log)
 	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
 	if err := k.limit(key, i); err != nil {
-		return false, err
+		return err
 	}
-	return true, k.guard(key, i)
+	return k.guard(key, i, g)
+}
+
+// given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.
+func (k *Container) given(bridge []netip.Addr) (*given, error) {
+	gs, err := netavarkGave(k.Record.ContainerID)
+	for n := range gs {
+		if gs[n].on(bridge) {
+			return &gs[n], nil
+		}
+	}
+	return nil, err
+}
+
+// settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
+const settling = time.Second
+
+// evidence finds the addresses of an interface of a live container. Root in there may have given it any: the gateway's, another
+// container's. So they are those that netavark wrote down, for which the interface waits guarded; where it writes none (an internal
+// network), those that the interface had before a reload; else, in the last place, what it shows and the host has not.
+func (k *Container) evidence(key port.Key, i *port.Interface, g *given) (*given, error) {
+	before, err := k.Ports.Lookup(key)
+	if err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return nil, err
+	}
+	shown := i.Addrs
+	if i.Addrs = before.Addrs; g != nil {
+		i.Addrs = g.addrs
+	}
+	if err := k.guard(key, *i, g); err != nil || g != nil {
+		return g, err
+	}
+	for end := time.Now().Add(settling); g == nil && time.Now().Before(end); time.Sleep(settling / 100) {
+		g, _ = k.given(i.Gateways) // one that is being written is read again
+	}
+	if g != nil {
+		i.Addrs = g.addrs
+	} else if len(i.Addrs) == 0 {
+		i.Addrs = slices.DeleteFunc(shown, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+	}
+	return g, nil
 }
 
 // taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
@@ -155,8 +234,8 @@ func (k *Container) limit(key port.Key, i port.Interface) error {
 	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
 }
 
-// guard is egressdeny's claim. Ports that the engine publishes are its own affair here: no result names them.
-func (k *Container) guard(key port.Key, i port.Interface) error {
+// guard is egressdeny's claim; g may be nil.
+func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	if k.Policy.Absent || k.Record.Identity.Exempt {
 		return nil
 	}
@@ -178,6 +257,9 @@ func (k *Container) guard(key port.Key, i port.Interface) error {
 		return err
 	}
 	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
+	if g != nil {
+		c.Published = g.published
+	}
 	if e.Mode("egress") == policy.Audit {
 		c.Flags |= port.Audit
 	}

@@ -45,29 +45,21 @@ func Heal(p *policy.Policy, config string, ports *port.Ports, log *journal.Logge
 	}
 	for _, r := range recs {
 		path, alive := spaces[r.Netns]
-		if !alive || !r.Settled || !here(r, names) {
+		if !alive || !r.Settled || !here(&r, names) {
 			continue
 		}
 		id, err := conn.NetnsID(path)
 		if err != nil || !open[id] {
 			continue // its namespace has just ended, or all it has is claimed
 		}
-		var undo []func() error
-		k := &Container{Policy: p, Config: config, Records: records, Record: r, Ports: ports, Dirs: port.DirsOf(p.State), Netns: path, Inode: r.Netns, Log: log,
-			Undo: func(f func() error) { undo = append(undo, f) }}
+		k := &Container{Policy: p, Config: config, Records: records, Record: r, Ports: ports, Dirs: port.DirsOf(p.State), Netns: path, Inode: r.Netns, Live: true, Log: log}
 		claimed, err := k.Claim()
 		for _, name := range claimed {
 			found = append(found, Found{r.ContainerID, name, nil})
 		}
-		if err == nil {
-			continue
+		if err != nil {
+			found = append(found, Found{r.ContainerID, "", err})
 		}
-		for i := len(undo) - 1; i >= 0; i-- { // of the interface that failed; what was claimed stays
-			if len(claimed) == 0 {
-				err = errors.Join(err, undo[i]())
-			}
-		}
-		found = append(found, Found{r.ContainerID, "", err})
 	}
 	return found, nil
 }
@@ -94,14 +86,15 @@ func unclaimed(conn *rtnl.Conn, ports *port.Ports) (ids map[int]bool, names map[
 }
 
 // here says whether createruntime-net claimed for this container: it names a port after the host's bridge or veth, a plugin
-// after the network.
-func here(r tenant.Record, names map[string]bool) bool {
+// after the network. Where the bridge has gone with its last container, netavark knows of those that it has connected since.
+func here(r *tenant.Record, names map[string]bool) bool {
 	for _, n := range r.NetIfs {
 		if names[n.Network] {
 			return true
 		}
 	}
-	return false
+	gs, _ := netavarkGave(r.ContainerID) // what cannot be read is no evidence
+	return len(r.NetIfs) > 0 && len(gs) > 0
 }
 
 // namespaces finds a path to each network namespace in which a process lives, by its inode.

@@ -195,6 +195,9 @@ func (b *bench) wrong(f []byte) string {
 			if len(rest) < 8 {
 				return "extension headers end early"
 			}
+			if fragment {
+				return "extension headers behind a fragment header"
+			}
 			n := 8 + 8*int(rest[1])
 			if proto == 44 {
 				n, fragment = 8, true

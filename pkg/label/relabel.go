@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +32,7 @@ type Result struct {
 //
 //	chcon -hR LABEL TOP
 func Relabel(top, label string, owner func(have string) error) (Result, error) {
-	w := &walk{label: label, links: map[inode]*linked{}, spare: make(chan struct{}, max(1, min(runtime.NumCPU()-1, 3)))}
+	w := &walk{label: label, links: map[inode]*linked{}}
 	fd, err := selinux.OpenRoot(top)
 	if err != nil {
 		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
@@ -53,17 +50,11 @@ func Relabel(top, label string, owner func(have string) error) (Result, error) {
 		err = owner(have)
 	}
 	if err == nil {
-		w.descend(fd, "", 0)
-		w.running.Wait()
-		err = w.err
-	}
-	if err == nil {
-		err = w.hardLinks(fd)
+		err = w.tree(fd)
 	}
 	if err == nil {
 		err = w.set(fd)
 	}
-	w.res.Changed = int(w.changed.Load())
 	if err != nil {
 		return w.res, fmt.Errorf("relabel %s: %w", top, err)
 	}
@@ -79,75 +70,68 @@ type linked struct {
 }
 
 type walk struct {
-	label   string
-	spare   chan struct{} // a place for each further directory walked at the same time
-	running sync.WaitGroup
-	failed  atomic.Bool
-	wrong   atomic.Int32 // labels in a row that were
-	changed atomic.Int32
-
-	mu    sync.Mutex // of what follows
+	label string
+	inert bool // what is a file may be opened
+	wrong int  // labels in a row that were
 	res   Result
 	links map[inode]*linked
-	err   error
 }
 
-func (w *walk) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.err == nil {
-		w.err = err
+func (w *walk) tree(top int) error {
+	// Where no mount may be made everything is labelled by way of /proc, which costs half as much again.
+	if fd, err := selinux.Inert(top); err == nil {
+		defer unix.Close(fd)
+		top, w.inert = fd, true
 	}
-	w.failed.Store(true)
+	if err := w.descend(top, "", 0); err != nil {
+		return err
+	}
+	return w.hardLinks(top)
 }
 
 // descend labels what is in the directory open at fd. Names are read whole before any is opened: a directory that grows
 // while it is being read ends when the kernel says so.
-func (w *walk) descend(fd int, at string, depth int) {
+func (w *walk) descend(fd int, at string, depth int) error {
 	if depth > maxDepth {
-		w.fail(fmt.Errorf("%s: %w: want at most %d levels", at, ErrDeep, maxDepth))
-		return
+		return fmt.Errorf("%s: %w: want at most %d levels", at, ErrDeep, maxDepth)
 	}
-	names, err := names(fd)
+	entries, err := entries(fd)
 	if err != nil {
-		w.fail(fmt.Errorf("read directory %q: %w", at, err))
-		return
+		return fmt.Errorf("read directory %q: %w", at, err)
 	}
-	for _, name := range names {
-		if w.failed.Load() {
-			return
-		}
-		if err := w.entry(fd, name, at, depth); err != nil {
-			w.fail(err)
-			return
+	for _, e := range entries {
+		if err := w.entry(fd, e, at, depth); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-// aside descends into a directory in a goroutine of its own if there is a place, else in this one, and closes fd.
-func (w *walk) aside(fd int, at string, depth int) {
-	select {
-	case w.spare <- struct{}{}:
-		w.running.Go(func() {
-			defer func() { <-w.spare }()
-			defer unix.Close(fd)
-			w.descend(fd, at, depth)
-		})
+// open opens what is at an entry, by what the directory says that it is; it may be something else by now. What cannot be opened,
+// or should not be, is open only as a path.
+func (w *walk) open(dir int, e entry) (fd int, isPath bool, err error) {
+	switch {
+	case e.kind == unix.DT_DIR:
+		fd, err = selinux.OpenDir(dir, e.name)
+	case e.kind == unix.DT_REG && w.inert:
+		fd, err = selinux.OpenFile(dir, e.name)
 	default:
-		defer unix.Close(fd)
-		w.descend(fd, at, depth)
+		err = unix.EBADF
 	}
+	if err == nil {
+		return fd, false, nil
+	}
+	fd, err = selinux.OpenPath(dir, e.name)
+	return fd, true, err
 }
 
-func (w *walk) entry(dir int, name, parent string, depth int) error {
-	at := func() string { return path.Join(parent, name) } // for few
-	fd, err := selinux.OpenPath(dir, name)
+func (w *walk) entry(dir int, e entry, parent string, depth int) error {
+	at := func() string { return path.Join(parent, e.name) } // for few
+	fd, isPath, err := w.open(dir, e)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil // gone since
 	case errors.Is(err, unix.EXDEV):
-		w.mu.Lock()
-		defer w.mu.Unlock()
 		w.res.Mounts = append(w.res.Mounts, at())
 		return nil
 	case err != nil:
@@ -160,18 +144,21 @@ func (w *walk) entry(dir int, name, parent string, depth int) error {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		sub, err := selinux.OpenDir(fd, ".")
-		if err != nil {
-			return fmt.Errorf("open directory %q: %w", at(), err)
+		sub := fd
+		if isPath {
+			if sub, err = selinux.OpenDir(fd, "."); err != nil {
+				return fmt.Errorf("open directory %q: %w", at(), err)
+			}
+			defer unix.Close(sub)
 		}
-		w.aside(sub, at(), depth+1)
+		if err := w.descend(sub, at(), depth+1); err != nil {
+			return err
+		}
 	case unix.S_IFCHR, unix.S_IFBLK:
 		return nil // a node in a tenant's tree is nothing that a container should be let at
 	default:
 		// symlinks too: a second link of a file that lies elsewhere would carry the label there
 		if st.Nlink > 1 {
-			w.mu.Lock()
-			defer w.mu.Unlock()
 			l := w.links[inode{uint64(st.Dev), st.Ino}]
 			if l == nil {
 				l = &linked{at: at()}
@@ -187,29 +174,26 @@ func (w *walk) entry(dir int, name, parent string, depth int) error {
 	return nil
 }
 
-// trust is how many labels in a row must have been wrong before the next as many are written without a look: in a tree that
-// is labelled anew looking is a third of the cost, in one that was interrupted it saves the writing.
+// trust is how many labels in a row must have been wrong before only one in as many is looked at: in a tree that is labelled
+// anew looking is a fifth of the cost, in one that was interrupted it saves the writing.
 const trust = 64
 
 func (w *walk) set(fd int) error {
-	if n := w.wrong.Load(); n < trust || n >= 2*trust {
+	if w.wrong < trust || w.wrong%trust == 0 {
 		have, err := selinux.Label(fd)
 		if err != nil {
 			return err
 		}
 		if have == w.label {
-			w.wrong.Store(0)
+			w.wrong = 0
 			return nil
-		}
-		if n >= 2*trust {
-			w.wrong.Store(trust)
 		}
 	}
 	if err := selinux.SetLabel(fd, w.label); err != nil {
 		return fmt.Errorf("want %s: %w", w.label, err)
 	}
-	w.wrong.Add(1)
-	w.changed.Add(1)
+	w.wrong++
+	w.res.Changed++
 	return nil
 }
 
@@ -247,9 +231,14 @@ func (w *walk) hardLink(top int, id inode, l *linked) error {
 	return nil
 }
 
-// names reads a directory: struct linux_dirent64 is inode and offset (8 bytes each), length (2), type (1), name.
-func names(fd int) ([]string, error) {
-	var out []string
+type entry struct {
+	name string
+	kind byte // DT_REG, DT_DIR, …
+}
+
+// entries reads a directory: struct linux_dirent64 is inode and offset (8 bytes each), length (2), type (1), name.
+func entries(fd int) ([]entry, error) {
+	var out []entry
 	buf := make([]byte, 8<<10)
 	for {
 		n, err := unix.Getdents(fd, buf)
@@ -264,12 +253,9 @@ func names(fd int) ([]string, error) {
 			if size < 20 || size > len(b) {
 				return out, fmt.Errorf("malformed entry of %d bytes", size)
 			}
-			name := b[19:size]
-			if i := bytes.IndexByte(name, 0); i >= 0 {
-				name = name[:i]
-			}
+			name, _, _ := bytes.Cut(b[19:size], []byte{0})
 			if s := string(name); s != "." && s != ".." {
-				out = append(out, s)
+				out = append(out, entry{s, b[18]})
 			}
 			b = b[size:]
 		}

@@ -305,3 +305,52 @@ func BenchmarkRelabel10000(b *testing.B) {
 		b.ReportMetric(list[len(list)/2], name)
 	}
 }
+
+// What the directory says that an entry is may have been changed since, to anything: no device is opened for it, no symlink
+// followed, and what may be labelled is.
+func TestEntryIsSomethingElse(t *testing.T) {
+	testenv.Need(t, testenv.MountNS)
+	top := tree(t, "f", "dir/f")
+	outside := filepath.Join(filepath.Dir(top), "outside")
+	if err := errors.Join(os.WriteFile(outside, nil, 0o644), os.Symlink(outside, top+"/link"), unix.Mkfifo(top+"/fifo", 0o600),
+		unix.Mknod(top+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := selinux.OpenRoot(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(plain)
+	inert, err := selinux.Inert(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inert)
+	if fd, err := selinux.OpenFile(plain, "null"); err != nil {
+		t.Errorf("control: /dev/null's like is not opened in the tree itself: %v", err)
+	} else {
+		unix.Close(fd)
+	}
+	if fd, err := selinux.OpenFile(inert, "null"); !errors.Is(err, unix.EACCES) {
+		t.Errorf("attack: a device in the place of a file: want EACCES, have descriptor %d, %v", fd, err)
+	}
+	for n, fd := range []int{plain, inert} {
+		for _, kind := range []byte{unix.DT_REG, unix.DT_DIR, unix.DT_UNKNOWN, unix.DT_LNK} {
+			w := &walk{label: fmt.Sprintf("u:r:t%d_t:s0:c%d", n, kind), inert: fd == inert, links: map[inode]*linked{}}
+			for name, want := range map[string]bool{"f": true, "dir": true, "link": true, "fifo": true, "null": false, "gone": false} {
+				if err := w.entry(fd, entry{name, kind}, "", 0); err != nil {
+					t.Errorf("%s taken for %d: %v", name, kind, err)
+				}
+				if name != "gone" && (labelOf(t, top+"/"+name) == w.label) != want {
+					t.Errorf("%s taken for %d: label %s", name, kind, labelOf(t, top+"/"+name))
+				}
+			}
+			if labelOf(t, top+"/dir/f") != w.label {
+				t.Errorf("dir taken for %d: its file has %s", kind, labelOf(t, top+"/dir/f"))
+			}
+			if labelOf(t, outside) == w.label {
+				t.Errorf("attack: a symlink taken for %d was followed", kind)
+			}
+		}
+	}
+}

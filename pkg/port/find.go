@@ -74,7 +74,13 @@ func find(c *rtnl.Conn, r *Result, netns, ifName string) (i Interface, err error
 			if host, err = c.LinkByIndex(l.Peer); err != nil {
 				return i, err
 			}
-			if host.Kind != "veth" || host.Peer != l.Index { // its peer is in a namespace that is not ours
+			// Its peer may be in a namespace that is not ours, and have there an ifindex that here is another container's
+			// veth: root in a live container can see to that.
+			id, err := c.NetnsID(netns)
+			if err != nil {
+				return i, err
+			}
+			if host.Kind != "veth" || host.Peer != l.Index || host.PeerNetns != id || id < 0 {
 				return i, noHostSide(ifName, l.Kind)
 			}
 		}

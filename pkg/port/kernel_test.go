@@ -518,3 +518,25 @@ func TestShares(t *testing.T) {
 		t.Errorf("room for %d containers alone, want 1,500", n)
 	}
 }
+
+// On a host of the smallest table so many tenants, or containers alone, have a part that bounds their live flows (port_flow.h's
+// CEILING); docs/egressdeny.md says it.
+func TestCeilings(t *testing.T) {
+	t.Parallel()
+	const ceiling = 64 // sets
+	for total, want := range map[int][2]int{16 << 10 / unitSets: {65, 90}, 256 << 10 / unitSets: {1085, 1450}} {
+		for i, tenant := range []uint32{5, alone} {
+			n := 0
+			for free := total; ; n++ {
+				size := sizeShare(tenant, free, total)
+				if size*unitSets < ceiling {
+					break
+				}
+				free -= size
+			}
+			if n < want[i] || n > want[i]+10 {
+				t.Errorf("table of %d units, tenant %d: %d parts with a ceiling, want %d or some more", total, tenant, n, want[i])
+			}
+		}
+	}
+}

@@ -225,7 +225,7 @@ var attacks = []attack{
 		return eth(me.bridgeMAC(), me.mac, 0x0800, b)
 	})},
 	{"IPv4 fragments to the other tenant", frags4("red-1", toThem, their4, true)},
-	{"a later IPv4 fragment alone", frags4("red-1", toThem, their4, false)},
+	{"a later IPv4 fragment alone", plainly(frags4("red-1", toThem, their4, false))},
 	{"a later fragment to what policy denies", frags4("world", toBridge, at(denied), false)},
 	{"fragments to what policy denies", frags4("world", toBridge, at(denied), true)},
 	{"a later fragment to the world, its first not seen", frags4("world", toBridge, at(world4), false)},

@@ -82,6 +82,13 @@ COMMIT
 -A FORWARD -i bh+ -j ACCEPT
 COMMIT
 `
+	// what wg-quick loads where the tunnel is to hold the default route: it sets the whole mark of all UDP that comes in
+	wgQuickRules = `table ip wg-quick-wg0 {
+	chain preraw { type filter hook prerouting priority -300; iifname != "wg0" ip daddr 10.200.0.2 fib saddr type != local drop; }
+	chain premangle { type filter hook prerouting priority -150; meta l4proto udp meta mark set ct mark; }
+	chain postmangle { type filter hook postrouting priority -150; meta l4proto udp meta mark 0xca6c ct mark set mark; }
+}
+`
 	trustedZone = `<?xml version="1.0" encoding="utf-8"?>
 <zone target="ACCEPT"><short>Trusted</short><source address="10.77.0.0/16"/><source address="fd77::/16"/></zone>
 `
@@ -141,6 +148,7 @@ func TestBeside(t *testing.T) {
 		"docker":   func(_ *testing.T, l *lab) { l.stdin(dockerRules, "iptables-restore", "--noflush") },
 		"netavark": func(_ *testing.T, l *lab) { l.stdin(netavarkRules, "nft", "-f", "-") },
 		"iptables": func(_ *testing.T, l *lab) { l.stdin(iptablesRules, "iptables-restore") },
+		"wg-quick": func(_ *testing.T, l *lab) { l.stdin(wgQuickRules, "nft", "-f", "-") },
 		"firewalld": func(t *testing.T, l *lab) {
 			testenv.Need(t, testenv.Command(path))
 			l.firewalld(path)
@@ -152,16 +160,21 @@ func TestBeside(t *testing.T) {
 			load(t, l)
 			b1, b2, b3, r1, r2 := l.add("blue-1", "one"), l.add("blue-2", "one", map[string]any{"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}), l.add("blue-3", "two"), l.add("red-1", "one"), l.add("red-2", "two")
 			for what, works := range map[string]func() bool{
-				"within the tenant":                   func() bool { return l.tcp(b1.ns, b2.ip4, 80) && l.tcp(b1.ns, b2.ip6, 80) },
-				"within the tenant, the other bridge": func() bool { return l.tcp(b1.ns, b3.ip4, 80) && l.udp(b1.ns, b3.ip4, 80, "blue-3") },
-				"to the world":                        func() bool { return l.tcp(b1.ns, world4, 80) && l.udp(b1.ns, world4, 80, "world") },
-				"from the host":                       func() bool { return l.tcp(l.host, b1.ip4, 80) },
-				"DNS at the gateway":                  func() bool { return l.udp(b1.ns, gw1, 53, "host") },
-				"the tenant's published port":         func() bool { return l.tcp(b1.ns, gw1, 8081) },
+				"within the tenant": func() bool { return l.tcp(b1.ns, b2.ip4, 80) && l.tcp(b1.ns, b2.ip6, 80) },
+				"within the tenant, the other bridge": func() bool {
+					return l.tcp(b1.ns, b3.ip4, 80) && (l.udp(b1.ns, b3.ip4, 80, "blue-3") || name == "wg-quick")
+				},
+				"to the world":                func() bool { return l.tcp(b1.ns, world4, 80) && l.udp(b1.ns, world4, 80, "world") },
+				"from the host":               func() bool { return l.tcp(l.host, b1.ip4, 80) },
+				"DNS at the gateway":          func() bool { return l.udp(b1.ns, gw1, 53, "host") },
+				"the tenant's published port": func() bool { return l.tcp(b1.ns, gw1, 8081) },
 			} {
 				if !patiently(works) {
 					t.Errorf("does not work beside %s: %s", name, what)
 				}
+			}
+			if name == "wg-quick" && l.udp(b1.ns, b3.ip4, 80, "blue-3") {
+				t.Error("UDP between a tenant's bridges passes without its mark: docs/egressdeny.md says that it cannot")
 			}
 			spoofed := marker()
 			b1.frame(eth(b1.bridgeMAC(), b1.mac, 0x0800, ip(r1.ip4, world4, 17, udp(r1.ip4, world4, 4000, 80, []byte(spoofed)))))

@@ -7,6 +7,7 @@ package attack
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -299,11 +300,6 @@ func (c *ctr) add() error {
 		prev = out
 	}
 	c.result = prev
-	if l.hooks {
-		if err := c.create(); err != nil {
-			return err
-		}
-	}
 	var r struct {
 		Interfaces []struct{ Name, Mac, Sandbox string }
 		IPs        []struct{ Address netip.Prefix }
@@ -333,6 +329,11 @@ func (c *ctr) add() error {
 			c.ip4 = a
 		} else {
 			c.ip6 = a
+		}
+	}
+	if l.hooks {
+		if err := c.create(); err != nil {
+			return err
 		}
 	}
 	c.ns.Do(func() error {
@@ -368,7 +369,22 @@ func (c *ctr) create() error {
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
 		return err
 	}
+	if err := c.netavark(); err != nil {
+		return err
+	}
 	return c.hook("createruntime-net", "created", c.process.Process.Pid)
+}
+
+// netavark writes down what the container has, as netavark does before any hook runs.
+func (c *ctr) netavark() error {
+	const dir = "/run/containers/networks/firewall/ports" // the test's own /run
+	maps := []map[string]any{}
+	for _, p := range c.ports {
+		maps = append(maps, map[string]any{"host_port": p["hostPort"], "container_port": p["containerPort"], "protocol": p["protocol"], "host_ip": "", "range": 1})
+	}
+	b, err := json.Marshal(map[string]any{"container_id": c.id, "network_id": c.net, "port_mappings": maps,
+		"container_ip_v4": c.ip4, "subnet_v4": c.l.nets[c.net].net4, "container_ip_v6": c.ip6, "subnet_v6": c.l.nets[c.net].net6})
+	return errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, c.net+"_"+c.id), b, 0o600))
 }
 
 func (c *ctr) kill() {

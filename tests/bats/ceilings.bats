@@ -60,10 +60,10 @@ fork_bomb() {
 allocation_bomb() {
 	small
 	# busybox has no allocator to call; a tail of an endless line without a newline keeps all of it
-	dir=$(bundle "alloc-$RUNTIME" sh -c 'yes | tr -d "\n" | head -c 200000000 | tail -n 1 | wc -c; echo "status $?"')
+	dir=$(bundle "alloc-$RUNTIME" sh -c 'head -c 200000000 /dev/zero | tail -n 1 | wc -c; echo "status $?"')
 	run runtime "$RUNTIME" run --bundle "$dir" "alloc-$RUNTIME"
 	lacks "$output" "200000000" || return
-	dir=$(bundle "fits-$RUNTIME" sh -c 'yes | tr -d "\n" | head -c 8000000 | tail -n 1 | wc -c')
+	dir=$(bundle "fits-$RUNTIME" sh -c 'head -c 8000000 /dev/zero | tail -n 1 | wc -c')
 	run runtime "$RUNTIME" run --bundle "$dir" "fits-$RUNTIME"
 	contains "$output" "8000000"
 }
@@ -277,14 +277,12 @@ no_parent() {
 		mode = "$1"
 		[level]
 		use = "off"
-		[identity]
-		name = { "blue-*" = "blue" }
 		[tenant.blue.total]
 		pids_max = 30
 	END
 	: >/run/sandbox/log
 	podman rm -f -t 0 "blue-$RUNTIME" >/dev/null 2>&1 || true
-	run start "blue-$RUNTIME"
+	run start "blue-$RUNTIME" --annotation io.bulkhead.tenant=blue
 }
 
 total_without_parent() {

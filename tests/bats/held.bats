@@ -108,6 +108,7 @@ row() {
 		reload_d=$(device) reload_c=$(ceilings)
 	fi
 	updated=$(update_ 2>&1) || updated="refused: $updated"
+	! has systemd || systemctl show -p Version >/dev/null # it writes a unit's cgroup before it answers the next call
 	update_d=$(device) update_c=$(ceilings)
 	[[ $updated != refused* ]] || update_c="update fails"
 	echo "# row | $VIA | $RUNTIME | $(version) | $MANAGER | $how | $start_d; $start_c | $reload_d; $reload_c | $update_d; $update_c |" >&3

@@ -55,8 +55,8 @@ register() {
 			mkdir -p "$dir"
 			echo "$pid" >"$dir/cgroup.procs"
 		done
-		mkdir -p "$SANDBOX/bundles/fake-$registered"
-		[ -e "$SANDBOX/bundles/fake-$registered/config.json" ] || cp "$SANDBOX/bundles/fake/config.json" "$SANDBOX/bundles/fake-$registered/"
+		mkdir -p "$SANDBOX/bundles/fake-$registered/rootfs" # its own, as engines give each
+		sed "s#$root\"#$SANDBOX/bundles/fake-$registered/rootfs\"#" "$SANDBOX/bundles/fake/config.json" >"$SANDBOX/bundles/fake-$registered/config.json"
 		state "bench-$registered" "$SANDBOX/bundles/fake-$registered" created "$pid" | hook createruntime-cgroup >/dev/null || return
 	done
 }
@@ -77,6 +77,7 @@ set_of() { # RUNTIME NAME
 
 LIB="" rules
 bundle fake true >/dev/null
+root=$(jq -r .root.path "$SANDBOX/bundles/fake/config.json")
 echo "load: $(cut -d' ' -f1-3 /proc/loadavg) on $(nproc) processors; medians of $n"
 for count in ${BENCH_REGISTERED:-1 100 1000}; do
 	register "$count"

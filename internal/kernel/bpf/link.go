@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -33,4 +34,35 @@ func ReadCgroupLink(path string) (CgroupLink, error) {
 		return CgroupLink{}, fmt.Errorf("read info of link %s: want a cgroup link, have type %d", path, info.typ)
 	}
 	return CgroupLink{info.cgroup, info.prog}, nil
+}
+
+type attrIter struct{ link, flags uint32 }
+
+// ReadIter reads all that the iterator whose link is pinned at path has to say (BPF_ITER_CREATE, Linux 5.8), a piece after the
+// other: what f is given ends where the program's records end. An absent pin is an error that wraps fs.ErrNotExist.
+func ReadIter(path string, f func([]byte)) error {
+	link, err := get(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(link)
+	a := attrIter{link: uint32(link)}
+	fd, err := bpf(unix.BPF_ITER_CREATE, unsafe.Pointer(&a), unsafe.Sizeof(a))
+	if err != nil {
+		return fmt.Errorf("start iterator %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var buf [8192]byte
+	for {
+		n, err := unix.Read(fd, buf[:])
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // it yields after a million objects that said nothing
+			continue
+		case err != nil:
+			return fmt.Errorf("read iterator %s: %w", path, err)
+		case n == 0:
+			return nil
+		}
+		f(buf[:n])
+	}
 }

@@ -132,6 +132,35 @@ func (c *Conn) NetnsID(path string) (id int, err error) {
 	return id, nil
 }
 
+// News empties a socket that listens to RTMGRP_LINK (somebody else's, such as systemd's), and says whether a link of the kind has
+// come or changed since it was last emptied. What did not fit the socket counts as one.
+func News(fd int, kind string) (some bool) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOBUFS): // said once, then what is left is read
+			some = true
+			continue
+		case err != nil:
+			return some
+		}
+		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			l := int(ne.Uint32(b))
+			if l < unix.SizeofNlMsghdr || l > len(b) {
+				break
+			}
+			if ne.Uint16(b[4:]) == unix.RTM_NEWLINK {
+				link := parseLink(b[unix.SizeofNlMsghdr:l])
+				some = some || link.Kind == kind
+			}
+			b = b[min(len(b), (l+3)&^3):]
+		}
+	}
+}
+
 // SetMAC sets an interface's address: ip link set dev NAME address MAC. A bridge whose address was set keeps it
 // when ports come and go; else it takes the lowest of its ports'.
 func (c *Conn) SetMAC(index int, mac [6]byte) error {

@@ -70,6 +70,34 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// A socket that listens to links says that a veth has come, once; of others nothing.
+func TestNews(t *testing.T) {
+	testenv.Need(t, testenv.Root, testenv.NetNS)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
+		t.Fatal(err)
+	}
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "rtbr"}}
+	if err := netlink.LinkAdd(br); err != nil {
+		t.Fatal(err)
+	}
+	defer netlink.LinkDel(br)
+	if News(fd, "veth") {
+		t.Error("a bridge is taken for a veth")
+	}
+	veth(t, "rt4", "rt5")
+	if !News(fd, "veth") {
+		t.Error("a veth came unheard")
+	}
+	if News(fd, "veth") {
+		t.Error("a veth came twice")
+	}
+}
+
 func TestClsact(t *testing.T) {
 	i := veth(t, "rt2", "rt3")
 	j := veth(t, "rt4", "rt5")

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,62 +40,15 @@ func Current() Mode {
 	return Permissive
 }
 
-// getxattrat(2) and setxattrat(2) of Linux 6.13 take no O_PATH descriptor either, but they look the descriptor's name up
-// from a directory that is open already, which spares most of the way through /proc.
-var procFD = sync.OnceValue(func() int {
-	fd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	// probe with a descriptor that is surely there: its own
-	if _, err := xattrAt(unix.SYS_GETXATTRAT, fd, fd, nil); errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
-		unix.Close(fd)
-		return -1
-	}
-	return fd
-})
-
-// xattrArgs is struct xattr_args (include/uapi/linux/xattr.h).
-type xattrArgs struct {
-	value       unsafe.Pointer
-	size, flags uint32
-}
-
-var nameC = append([]byte(xattr), 0)
-
-func xattrAt(call uintptr, dir, fd int, value []byte) (int, error) {
-	var buf [20]byte
-	path := append(strconv.AppendInt(buf[:0], int64(fd), 10), 0)
-	a := xattrArgs{value: unsafe.Pointer(unsafe.SliceData(value)), size: uint32(len(value))}
-	n, _, e := unix.Syscall6(call, uintptr(dir), uintptr(unsafe.Pointer(&path[0])), 0,
-		uintptr(unsafe.Pointer(&nameC[0])), uintptr(unsafe.Pointer(&a)), unsafe.Sizeof(a))
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), nil
-}
-
-// xattrOf is getxattr(2) or setxattr(2) by the descriptor's name in /proc.
-func xattrOf(call uintptr, fd int, value []byte) (int, error) {
-	var buf [36]byte
-	path := append(strconv.AppendInt(append(buf[:0], "/proc/self/fd/"...), int64(fd), 10), 0)
-	n, _, e := unix.Syscall6(call, uintptr(unsafe.Pointer(&path[0])), uintptr(unsafe.Pointer(&nameC[0])),
-		uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(len(value)), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), nil
-}
+// path is fd's name in /proc, for descriptors that are O_PATH: fgetxattr(2) and fsetxattr(2) take none.
+func path(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // Label reads the label of what fd, which may be O_PATH, is open on; "" where it has none.
 func Label(fd int) (string, error) {
 	var buf [256]byte
-	var n int
-	var err error
-	if dir := procFD(); dir >= 0 {
-		n, err = xattrAt(unix.SYS_GETXATTRAT, dir, fd, buf[:])
-	} else {
-		n, err = xattrOf(unix.SYS_GETXATTR, fd, buf[:])
+	n, err := unix.Fgetxattr(fd, xattr, buf[:])
+	if errors.Is(err, unix.EBADF) {
+		n, err = unix.Getxattr(path(fd), xattr, buf[:])
 	}
 	switch {
 	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
@@ -114,13 +65,29 @@ func Label(fd int) (string, error) {
 func SetLabel(fd int, label string) error {
 	var buf [256]byte
 	value := append(append(buf[:0], label...), 0)
-	var err error
-	if dir := procFD(); dir >= 0 {
-		_, err = xattrAt(unix.SYS_SETXATTRAT, dir, fd, value)
-	} else {
-		_, err = xattrOf(unix.SYS_SETXATTR, fd, value)
+	err := unix.Fsetxattr(fd, xattr, value, 0)
+	if errors.Is(err, unix.EBADF) {
+		err = unix.Setxattr(path(fd), xattr, value, 0)
 	}
 	return err
+}
+
+// Inert gives the directory open at fd once more, through a mount of our own that is nowhere in the tree of mounts, on which no
+// device can be opened: what is found below it may be opened without harm even if it has just been put in the place of
+// something else. Mounts below are there as they were.
+//
+//	mount --rbind -o nodev DIR …
+func Inert(fd int) (int, error) {
+	const recursive = 0x8000 // AT_RECURSIVE
+	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|recursive|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree: %w", err)
+	}
+	defer unix.Close(tree)
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}); err != nil {
+		return -1, fmt.Errorf("mount_setattr: %w", err)
+	}
+	return OpenDir(tree, ".")
 }
 
 // OpenRoot opens the top of a tree. No component of the path may be a symlink.
@@ -136,9 +103,16 @@ func OpenPath(dir int, name string) (int, error) {
 	return openat2(dir, name, unix.O_PATH|unix.O_NOFOLLOW, beneath)
 }
 
-// OpenDir opens the directory at name beneath dir for reading.
-func OpenDir(dir int, name string) (int, error) {
-	return openat2(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, beneath)
+// OpenDir opens a directory for reading, dir itself (".") or an entry of it. One component stays beneath dir by itself; to
+// have the kernel see to that costs more than the opening.
+func OpenDir(dir int, entry string) (int, error) {
+	return openat2(dir, entry, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, beneath&^unix.RESOLVE_BENEATH)
+}
+
+// OpenFile opens an entry of dir, which must be Inert's: a device there would act on being opened. It waits for no FIFO and
+// no lease.
+func OpenFile(dir int, entry string) (int, error) {
+	return openat2(dir, entry, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, beneath&^unix.RESOLVE_BENEATH)
 }
 
 func openat2(dir int, name string, flags, resolve uint64) (int, error) {
