@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -155,24 +156,31 @@ func stream(s side, mbit uint64, dir, cc string) (t Traffic, err error) {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
+// softirqs are the stat files of the threads that run what softirqs are left over.
+var softirqs = sync.OnceValue(func() (files []string) {
+	threads, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, f := range threads {
+		if b, _ := os.ReadFile(f); strings.Contains(string(b), "(ksoftirqd/") {
+			files = append(files, f)
+		}
+	}
+	return files
+})
+
 // busy is the processor time that the traffic took so far, in seconds: of this process, which sends and receives and in
 // whose calls most softirqs run, and of the threads that run the others. What runs on an idle processor's timer is not
 // told apart from others' and left out.
 func busy() float64 {
-	var ru unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &ru)
-	sum := time.Duration(ru.Utime.Nano() + ru.Stime.Nano()).Seconds()
-	threads, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range threads {
+	sum := 0.
+	for _, f := range softirqs() {
 		b, _ := os.ReadFile(f)
-		_, rest, ok := strings.Cut(string(b), "(ksoftirqd/")
-		if !ok {
-			continue
-		}
-		if fields := strings.Fields(rest); len(fields) > 13 { // "0)", state, …: stime is the 13th after the name
-			n, _ := strconv.ParseFloat(fields[13], 64)
+		_, rest, _ := strings.Cut(string(b), ") ")
+		if fields := strings.Fields(rest); len(fields) > 12 { // state, …: stime is the 12th after it
+			n, _ := strconv.ParseFloat(fields[12], 64)
 			sum += n / 100
 		}
 	}
-	return sum
+	var ru unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &ru)
+	return sum + time.Duration(ru.Utime.Nano()+ru.Stime.Nano()).Seconds()
 }
