@@ -63,7 +63,7 @@ func tables(r *Results) string {
 			}
 			for _, o := range r.Unlimited {
 				if o.Dir == "out" && o.How == u.How {
-					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %.3f | %.1f | %.2f | %.3f |\n", u.How, u.Gbit, u.Share, u.CPUPerGB, o.Gbit, o.Share, o.CPUPerGB)
+					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %s | %.1f | %.2f | %s |\n", u.How, u.Gbit, u.Share, u.cpu(), o.Gbit, o.Share, o.cpu())
 				}
 			}
 		}
@@ -74,6 +74,14 @@ func tables(r *Results) string {
 	}
 	s.WriteString("\n")
 	return s.String()
+}
+
+// cpu is the processor time for a GB; runs before it was measured have none.
+func (u *Unlimited) cpu() string {
+	if u.CPUPerGB == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f", u.CPUPerGB)
 }
 
 // short says the ratios that the tables are read for.
