@@ -338,6 +338,7 @@ func TestConnectedByRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	connect("last", "eth2", "10.89.0.1/24", "10.89.0.78/24")
+	c.ns.Command("ip", "link", "set", "eth2", "down") // for as long as somebody looks
 	w.heal()
 	found := false
 	for _, e := range w.entries() {

@@ -40,10 +40,10 @@ type Container struct {
 	Undo func(func() error)
 }
 
-// Claim claims each of the container's interfaces that has no port yet, and is up. Those whose plugins have been before, and those of the
+// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
 // container whose network this one has joined, have one. It gives the names of those that it claimed.
 func (k *Container) Claim() (claimed []string, err error) {
-	names, err := interfaces(k.Netns)
+	names, err := interfaces(k.Netns, k.Live)
 	if err != nil {
 		return nil, err
 	}
@@ -273,8 +273,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	return k.Ports.Apply(key, c)
 }
 
-// interfaces are the names of the links inside a network namespace, but lo. The thread that looks ends with it.
-func interfaces(netns string) (names []string, err error) {
+// interfaces are the names of the links inside a network namespace that are up, but lo; with down of veths that are not, too: root in a
+// live container may set one up when nobody looks. The thread that looks ends with it.
+func interfaces(netns string, down bool) (names []string, err error) {
 	f, err := os.Open(netns)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -294,7 +295,7 @@ func interfaces(netns string) (names []string, err error) {
 			defer c.Close()
 			links, err := c.Links()
 			for _, l := range links {
-				if l.Flags&unix.IFF_LOOPBACK == 0 && l.Up() {
+				if l.Flags&unix.IFF_LOOPBACK == 0 && (l.Up() || down && l.Kind == "veth") {
 					names = append(names, l.Name)
 				}
 			}
@@ -322,6 +323,6 @@ func hostSide(ifindex uint32) (name string, addrs []netip.Addr, err error) {
 
 // None says whether a network namespace has no interface but lo.
 func None(netns string) (bool, error) {
-	names, err := interfaces(netns)
+	names, err := interfaces(netns, false)
 	return len(names) == 0, err
 }
