@@ -123,11 +123,11 @@ func (e *env) healOnNews(fd int) error {
 		}
 		if all {
 			links = nil
+		} else if len(links) == 0 {
+			continue
 		}
-		if all || len(links) > 0 {
-			if _, err := e.heal(true, links); err != nil {
-				return err
-			}
+		if _, err := e.heal(true, links); err != nil {
+			return err
 		}
 		time.Sleep(pause)
 	}
