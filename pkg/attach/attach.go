@@ -76,6 +76,9 @@ func (k *Container) Claim() (claimed []string, err error) {
 		for i := len(undo) - 1; i >= 0; i-- {
 			failed = errors.Join(failed, undo[i]())
 		}
+		if k.Live && f.Index != 0 && k.guards() { // also where undoing has opened it
+			failed = errors.Join(failed, k.Ports.Shut(f.Index))
+		}
 		err = errors.Join(err, fmt.Errorf("interface %q: %w", f.name, failed))
 		if !k.Live {
 			return claimed, err
@@ -114,17 +117,36 @@ func (k *Container) one(f found) error {
 	if err != nil { // without the published ports the guard is stricter
 		k.Log.Warn("published ports are not known", "container", k.Record.ContainerID, "section", "egress", "reason", err.Error())
 	}
+	steps := []func() error{
+		func() error {
+			handOver := shape.HandOver(k.Policy, k.Log)
+			k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
+			return k.limit(key, i)
+		},
+		func() error { return k.guard(key, i, g) },
+	}
 	if k.Live {
+		if k.guards() {
+			if err := k.Ports.Shut(i.Index); err != nil {
+				return err
+			}
+		}
 		if g, err = k.evidence(key, &i, g); err != nil {
 			return err
 		}
+		slices.Reverse(steps) // an interface that is shut opens by its guard
 	}
-	handOver := shape.HandOver(k.Policy, k.Log)
-	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
-	if err := k.limit(key, i); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return k.guard(key, i, g)
+	return nil
+}
+
+// guards says whether the container's ports drop anything.
+func (k *Container) guards() bool {
+	return !k.Policy.Absent && !k.Record.Identity.Exempt && k.Policy.For(k.Record.Identity.Tenant).Mode("egress") != policy.Audit
 }
 
 // given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.
@@ -141,30 +163,31 @@ func (k *Container) given(bridge []netip.Addr) (*given, error) {
 // settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
 const settling = time.Second
 
-// evidence finds the addresses of an interface of a live container. Root in there may have given it any: the gateway's, another
-// container's. So they are those that netavark wrote down, for which the interface waits guarded; where it writes none (an internal
-// network), those that the interface had before a reload; else, in the last place, what it shows and the host has not.
+// evidence finds the addresses of an interface of a live container, while it is shut. Root in there may have given it any: the
+// gateway's, another container's. So they are those that netavark wrote down; where it writes none (an internal network), those that the
+// interface had before a reload; else, in the last place, what it shows and the host has not. Of its MAC there is no other evidence:
+// it is one that an engine would give, and nobody's.
 func (k *Container) evidence(key port.Key, i *port.Interface, g *given) (*given, error) {
-	before, err := k.Ports.Lookup(key)
-	if err != nil && !errors.Is(err, port.ErrNoEntry) {
-		return nil, err
-	}
-	shown := i.Addrs
-	if i.Addrs = before.Addrs; g != nil {
-		i.Addrs = g.addrs
-	}
-	if err := k.guard(key, *i, g); err != nil || g != nil {
-		return g, err
+	if i.MAC[0]&3 != 2 {
+		return nil, fmt.Errorf("MAC %x: want a unicast one that is locally administered", i.MAC)
 	}
 	for end := time.Now().Add(settling); g == nil && time.Now().Before(end); time.Sleep(settling / 100) {
 		g, _ = k.given(i.Gateways) // one that is being written is read again
 	}
 	if g != nil {
 		i.Addrs = g.addrs
-	} else if len(i.Addrs) == 0 {
-		i.Addrs = slices.DeleteFunc(shown, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+		return g, nil
 	}
-	return g, nil
+	before, err := k.Ports.Lookup(key)
+	if err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return nil, err
+	}
+	if len(before.Addrs) > 0 {
+		i.Addrs = before.Addrs
+	} else {
+		i.Addrs = slices.DeleteFunc(i.Addrs, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+	}
+	return nil, nil
 }
 
 // taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
