@@ -26,6 +26,7 @@ func prepare(inv *invocation) (err error) {
 		return err
 	}
 	switch {
+	case inv.help && inv.id == "": // nothing is created
 	case inv.verb == "create" || inv.verb == "run" || inv.verb == "restore":
 		return withPolicy(inv, createContainer)
 	case inv.verb == "exec":

@@ -55,7 +55,8 @@ func confineContainer(c *hook.Call) error {
 
 func (k *container) settle() (err error) {
 	p := k.Policy
-	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations, Netns: k.netns()}
+	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations,
+		Netns: k.netns(), NetPath: fmt.Sprintf("/proc/%d/ns/net", k.State.Pid)}
 	recs := tenant.OpenRecords(p.State.Run)
 	recs.Log = k.Log
 	if k.rec, err = tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories), ev); err != nil {
