@@ -138,7 +138,7 @@ func levelLine(s label.Subject, mode selinux.Mode, err error) livecheck.Line {
 
 // verifyHarden looks at the first process, and at each other that differs from it in what it may do.
 func verifyHarden(p *policy.Policy, eff policy.Effective, rec tenant.Record) []livecheck.Line {
-	rules, err := harden.Plan(eff.Harden)
+	rules, err := harden.PlanFor(eff)
 	if err != nil {
 		return []livecheck.Line{{Section: "harden", What: "rules", Answer: livecheck.Unknown, Why: err.Error()}}
 	}

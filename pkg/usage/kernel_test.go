@@ -316,6 +316,17 @@ func (b *box) remove() {
 	}
 }
 
+// onDisk is a directory on a block device; the usual one for temporary files may be in memory.
+func onDisk(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "bulkhead-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // kernelDirs are books of the test's own with the programs loaded.
 func kernelDirs(t testing.TB) Dirs {
 	t.Helper()
@@ -373,7 +384,7 @@ func account(t testing.TB, d Dirs, v1only bool, args ...string) (truth, Receipt)
 
 func TestReceiptSaysWhatTheKernelSays(t *testing.T) {
 	d := kernelDirs(t)
-	file := filepath.Join(t.TempDir(), "f")
+	file := filepath.Join(onDisk(t), "f")
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -501,7 +512,7 @@ func TestJoinersAreCounted(t *testing.T) {
 // with the truth, and prints the errors.
 func TestHundredShortContainers(t *testing.T) {
 	d := kernelDirs(t)
-	dir := t.TempDir()
+	dir := onDisk(t)
 	n := 100
 	if testing.Short() {
 		n = 10
@@ -628,15 +639,22 @@ func TestWithoutProgramsFilesCount(t *testing.T) {
 	for _, v1only := range []bool{false, true} {
 		for _, how := range []string{Exact, LastSample} {
 			d := testDirs(t)
-			b := newBox(t, v1only, "burn", "30")
-			if a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid}); a == nil || err == nil {
+			b := newBox(t, v1only, "work", filepath.Join(onDisk(t), "f"))
+			a, err := Open(d, Opening{ID: b.id, Pid: b.cmd.Process.Pid})
+			if a == nil || err == nil {
 				t.Fatalf("want the account, and an error that nothing is counted; have %v, %v", a, err)
 			}
-			if _, err := GC(d, 0); err != nil { // the timer's: a sample of a container that lives
-				t.Fatal(err)
+			for range 3 { // the timer's: a sample of a container that lives, in place of the one before
+				if _, err := GC(d, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if files, err := filepath.Glob(filepath.Join(d.Lib, "open", b.id, "*")); len(files) != 2 || err != nil {
+				t.Errorf("want the account and one sample, have %v, %v", files, err)
 			}
 			b.run()
 			tr := b.truth()
+			hasIO := slices.ContainsFunc(b.dirs, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, "io.stat")); return err == nil })
 			if how == Exact { // CNI's DEL comes when all have exited
 				if err := HandOver(d, NetReading{ID: b.id, Network: "n", IfName: "eth0", Port: 1}); err != nil {
 					t.Fatal(err)
@@ -654,10 +672,52 @@ func TestWithoutProgramsFilesCount(t *testing.T) {
 			if less := *r.CPURaw < tr.cpu && *r.MemoryPeak <= tr.memory; how == Exact && !same || how == LastSample && !less {
 				t.Errorf("v1 only %v, %s: the kernel says %d ns and %d bytes, the receipt %d and %d", v1only, how, tr.cpu, tr.memory, *r.CPURaw, *r.MemoryPeak)
 			}
-			if r.How.IO != Absent || r.TaskWrite != nil || r.Exit != nil || r.Leftovers != nil {
-				t.Errorf("want no I/O, exit status and leftovers, have %+v", r)
+			// What its init had used when the account was opened is not its own.
+			if own := *r.CPUUser + *r.CPUSystem; a.Base == nil || own != *r.CPURaw-a.Base.NS {
+				t.Errorf("cpu: want %d less what init used (%+v), have %d", *r.CPURaw, a.Base, own)
+			}
+			if r.TaskWrite != nil || r.Exit != nil || r.Leftovers != nil {
+				t.Errorf("want no bytes by tasks, exit status and leftovers, have %+v", r)
+			}
+			wantIO, wantHow := uint64(0), Absent // cgroup v1 counts nothing without a throttle rule
+			if hasIO {
+				if wantHow = how; how == Exact {
+					wantIO = workBytes
+				}
+			}
+			var written uint64
+			for _, io := range r.IO {
+				written += io.Write
+			}
+			if r.How.IO != wantHow || written != wantIO {
+				t.Errorf("want %d bytes to disks, %s; have %d, %s", wantIO, wantHow, written, r.How.IO)
 			}
 		}
+	}
+}
+
+// TestGCRemovesParents: a start that failed leaves the cgroup that was to outlive the runtime's, and no account. One that is new
+// may be of a start that is under way.
+func TestGCRemovesParents(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	d := testDirs(t)
+	above := cgroups(t, false)[0]
+	old, fresh := filepath.Join(above, "account-old"), filepath.Join(above, "account-fresh")
+	for _, dir := range []string{filepath.Join(old, "leaf"), fresh} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { os.Remove(fresh) })
+	before := time.Now().Add(-2 * time.Minute)
+	if err := os.Chtimes(old, before, before); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := GC(d, 0); err != nil || done.Parents < 1 {
+		t.Errorf("want a cgroup removed, have %+v, %v", done, err)
+	}
+	if isDir(old) || !isDir(fresh) {
+		t.Errorf("want the old one gone (%t) and the new one there (%t)", !isDir(old), isDir(fresh))
 	}
 }
 
@@ -665,7 +725,7 @@ func TestWithoutProgramsFilesCount(t *testing.T) {
 // account's removal and the maps' leaves entries to gc.
 func TestGCRemovesEntriesWithoutAnAccount(t *testing.T) {
 	d := kernelDirs(t)
-	b := newBox(t, false, "write", filepath.Join(t.TempDir(), "f"), "65536")
+	b := newBox(t, false, "write", filepath.Join(onDisk(t), "f"), "65536")
 	a := b.open(d)
 	b.run()
 	if io, err := ioOf(d, a.Token); len(io) == 0 || err != nil {
