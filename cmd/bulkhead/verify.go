@@ -185,7 +185,7 @@ func verifyCgroup(p *policy.Policy, _ policy.Effective, rec tenant.Record) []liv
 		return []livecheck.Line{{Section: "cgroup", What: "ceilings and devices", Answer: livecheck.Unknown, Why: fmt.Sprintf("createruntime-cgroup left no state: did it run? %v", err)}}
 	}
 	lines := []livecheck.Line{
-		answer("cgroup", "ceilings", cgroup.Check(s.Ceilings)),
+		answer("cgroup", "ceilings", cgroup.Check(s.Ceilings, s.Own)),
 		answer("devices", "device rules", device.Check(confine.Pins(p.State.Bpffs), s.Device)),
 	}
 	if s.Quota.Project != 0 {
