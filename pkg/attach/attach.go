@@ -40,10 +40,10 @@ type Container struct {
 	Undo func(func() error)
 }
 
-// Claim claims each of the container's interfaces that has no port yet, and is up. Those whose plugins have been before, and those of the
+// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
 // container whose network this one has joined, have one. It gives the names of those that it claimed.
 func (k *Container) Claim() (claimed []string, err error) {
-	names, err := interfaces(k.Netns)
+	names, err := interfaces(k.Netns, k.Live)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +75,9 @@ func (k *Container) Claim() (claimed []string, err error) {
 		}
 		for i := len(undo) - 1; i >= 0; i-- {
 			failed = errors.Join(failed, undo[i]())
+		}
+		if k.Live && f.Index != 0 && k.guards() { // also where undoing has opened it
+			failed = errors.Join(failed, k.Ports.Shut(f.Index))
 		}
 		err = errors.Join(err, fmt.Errorf("interface %q: %w", f.name, failed))
 		if !k.Live {
@@ -114,17 +117,36 @@ func (k *Container) one(f found) error {
 	if err != nil { // without the published ports the guard is stricter
 		k.Log.Warn("published ports are not known", "container", k.Record.ContainerID, "section", "egress", "reason", err.Error())
 	}
+	steps := []func() error{
+		func() error {
+			handOver := shape.HandOver(k.Policy, k.Log)
+			k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
+			return k.limit(key, i)
+		},
+		func() error { return k.guard(key, i, g) },
+	}
 	if k.Live {
+		if k.guards() {
+			if err := k.Ports.Shut(i.Index); err != nil {
+				return err
+			}
+		}
 		if g, err = k.evidence(key, &i, g); err != nil {
 			return err
 		}
+		slices.Reverse(steps) // an interface that is shut opens by its guard
 	}
-	handOver := shape.HandOver(k.Policy, k.Log)
-	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
-	if err := k.limit(key, i); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return k.guard(key, i, g)
+	return nil
+}
+
+// guards says whether the container's ports drop anything.
+func (k *Container) guards() bool {
+	return !k.Policy.Absent && !k.Record.Identity.Exempt && k.Policy.For(k.Record.Identity.Tenant).Mode("egress") != policy.Audit
 }
 
 // given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.
@@ -141,30 +163,31 @@ func (k *Container) given(bridge []netip.Addr) (*given, error) {
 // settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
 const settling = time.Second
 
-// evidence finds the addresses of an interface of a live container. Root in there may have given it any: the gateway's, another
-// container's. So they are those that netavark wrote down, for which the interface waits guarded; where it writes none (an internal
-// network), those that the interface had before a reload; else, in the last place, what it shows and the host has not.
+// evidence finds the addresses of an interface of a live container, while it is shut. Root in there may have given it any: the
+// gateway's, another container's. So they are those that netavark wrote down; where it writes none (an internal network), those that the
+// interface had before a reload; else, in the last place, what it shows and the host has not. Of its MAC there is no other evidence:
+// it is one that an engine would give, and nobody's.
 func (k *Container) evidence(key port.Key, i *port.Interface, g *given) (*given, error) {
-	before, err := k.Ports.Lookup(key)
-	if err != nil && !errors.Is(err, port.ErrNoEntry) {
-		return nil, err
-	}
-	shown := i.Addrs
-	if i.Addrs = before.Addrs; g != nil {
-		i.Addrs = g.addrs
-	}
-	if err := k.guard(key, *i, g); err != nil || g != nil {
-		return g, err
+	if i.MAC[0]&3 != 2 {
+		return nil, fmt.Errorf("MAC %x: want a unicast one that is locally administered", i.MAC)
 	}
 	for end := time.Now().Add(settling); g == nil && time.Now().Before(end); time.Sleep(settling / 100) {
 		g, _ = k.given(i.Gateways) // one that is being written is read again
 	}
 	if g != nil {
 		i.Addrs = g.addrs
-	} else if len(i.Addrs) == 0 {
-		i.Addrs = slices.DeleteFunc(shown, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+		return g, nil
 	}
-	return g, nil
+	before, err := k.Ports.Lookup(key)
+	if err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return nil, err
+	}
+	if len(before.Addrs) > 0 {
+		i.Addrs = before.Addrs
+	} else {
+		i.Addrs = slices.DeleteFunc(i.Addrs, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+	}
+	return nil, nil
 }
 
 // taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
@@ -273,8 +296,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	return k.Ports.Apply(key, c)
 }
 
-// interfaces are the names of the links inside a network namespace, but lo. The thread that looks ends with it.
-func interfaces(netns string) (names []string, err error) {
+// interfaces are the names of the links inside a network namespace that are up, but lo; with down of veths that are not, too: root in a
+// live container may set one up when nobody looks. The thread that looks ends with it.
+func interfaces(netns string, down bool) (names []string, err error) {
 	f, err := os.Open(netns)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -294,7 +318,7 @@ func interfaces(netns string) (names []string, err error) {
 			defer c.Close()
 			links, err := c.Links()
 			for _, l := range links {
-				if l.Flags&unix.IFF_LOOPBACK == 0 && l.Up() {
+				if l.Flags&unix.IFF_LOOPBACK == 0 && (l.Up() || down && l.Kind == "veth") {
 					names = append(names, l.Name)
 				}
 			}
@@ -322,6 +346,6 @@ func hostSide(ifindex uint32) (name string, addrs []netip.Addr, err error) {
 
 // None says whether a network namespace has no interface but lo.
 func None(netns string) (bool, error) {
-	names, err := interfaces(netns)
+	names, err := interfaces(netns, false)
 	return len(names) == 0, err
 }

@@ -2,7 +2,9 @@ package rtnl
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -86,15 +88,24 @@ func TestNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer netlink.LinkDel(br)
-	if News(fd, "veth") {
-		t.Error("a bridge is taken for a veth")
+	if links, some, _ := News(fd, "veth", time.Second); !some || len(links) > 0 {
+		t.Errorf("of a bridge: %v %v, want news of no veth", links, some)
 	}
-	veth(t, "rt4", "rt5")
-	if !News(fd, "veth") {
-		t.Error("a veth came unheard")
+	i := veth(t, "rt4", "rt5")
+	if links, _, all := News(fd, "veth", time.Second); !slices.Contains(links, i) || all {
+		t.Errorf("of a veth: %v, want %d among them", links, i)
 	}
-	if News(fd, "veth") {
-		t.Error("a veth came twice")
+	if links, some, _ := News(fd, "veth", 0); some {
+		t.Errorf("once more: %v, want nothing", links)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+	for n := range 20 {
+		if err := netlink.LinkSetMTU(br, 1400+n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, some, all := News(fd, "veth", time.Second); !some || !all {
+		t.Errorf("more than it holds: some %v all %v, want both", some, all)
 	}
 }
 
