@@ -193,7 +193,7 @@ func sweepParents(known []*Account, grace time.Duration) (n int, err error) {
 	var errs []error
 	walk := func(dir string, e fs.DirEntry, err error) error {
 		switch {
-		case err != nil && errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV): // gone since it was listed
 			return nil
 		case err != nil || !e.IsDir():
 			return err

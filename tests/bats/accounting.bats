@@ -112,7 +112,7 @@ without_programs() { # WANTED-HOW
 	podman wait "$name" >/dev/null
 	podman rm -f -t 0 "$name" >/dev/null
 	[ "$(last "$name" '[.how.cpu, .how.memory] | unique | join(" ")')" = "$1" ] || fail "want $1: $(last "$name" .)" || return
-	[ -z "$(find /sys/fs/cgroup -name 'account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'account-*')" || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')" || return
 	[ "$1" = absent ] || [ "$(last "$name" '.cpu_raw_ns > 2000000 and .memory_peak_bytes > 100000 and .how.io == "absent"')" = true ] || fail "$(last "$name" .)"
 }
 @test "without eBPF the accounting parent has the figures; without it nobody has" {
