@@ -38,6 +38,16 @@ all_exact() {
 	each_engine all_exact
 }
 
+parent_exact() {
+	VIA=podman-$RUNTIME all_exact || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')"
+}
+@test "every figure is exact below a cgroup of the container's own that outlives the runtime's" {
+	requires root netns podman bpf
+	cat >>"$POLICY" <<<$'[cgroup]\nparent = true'
+	each_runtime parent_exact
+}
+
 writes() {
 	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/dev/shm/none bs=1M count=3
 	[ "$status" -eq 0 ] || fail "$output" || return
