@@ -216,11 +216,11 @@ layer() {
 # is tried in guest-disk.bats).
 leaves() { podman run --rm --network none -v "$BULKHEAD_BIN/test/project:/project:ro" "$@" "$IMAGE" /project leave /; }
 stays() {
-	local done
+	local option
 	policy <<<$'[disk]\nmax = "1GiB"'
-	for done in "" seccomp=unconfined; do
-		run leaves ${done:+--security-opt "$done"}
-		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$done: $output" || return
+	for option in "" seccomp=unconfined; do
+		run leaves ${option:+--security-opt "$option"}
+		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$option: $output" || return
 	done
 	run leaves
 	lacks "$output" "file_setattr: done" || return

@@ -90,7 +90,7 @@ works() {
 @test "account: a container in its own slice is podman's as any other: runc" { works runc; }
 
 @test "account: a start that fails leaves its slice to gc" {
-  ! podman --runtime crun --cgroup-manager systemd run --rm --network none "$IMAGE" /no/such/program 2>/dev/null
+  if podman --runtime crun --cgroup-manager systemd run --rm --network none "$IMAGE" /no/such/program 2>/dev/null; then fail "it started"; fi
   find /sys/fs/cgroup -name '*bulkhead_account_*.slice' -exec touch -d '2 minutes ago' {} +
   chmod a+x /usr/bin/bulkhead
   run bulkhead gc --grace 0s
