@@ -38,6 +38,20 @@ all_exact() {
 	each_engine all_exact
 }
 
+oomed() {
+	# shellcheck disable=SC2034 # launch reads them
+	local OPTIONS=(--memory 32m --memory-swap 32m) BUNDLE_JQ='.linux.resources.memory.limit = 33554432'
+	run launch "blue-oom-$VIA" blue sh -c 'dd if=/dev/zero of=/dev/null bs=200M count=1; exit 3'
+	[ "$(last "blue-oom-$VIA" '.oom_kills == 1 and .exit == 3 and .memory_peak_bytes > 30000000 and .memory_peak_bytes <= 33554432')" = true ] ||
+		fail "$(last "blue-oom-$VIA" .)" || return
+	run launch "blue-fits-$VIA" blue dd if=/dev/zero of=/dev/null bs=10M count=1
+	[ "$(last "blue-fits-$VIA" '.oom_kills == 0 and .exit == 0')" = true ] || fail "the control: $(last "blue-fits-$VIA" .)"
+}
+@test "processes killed for want of memory" {
+	requires root netns podman bpf
+	each_engine oomed
+}
+
 parent_exact() {
 	VIA=podman-$RUNTIME all_exact || return
 	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')"
