@@ -16,7 +16,7 @@ setup_file() {
   for fs in ext4 xfs plain; do
     mkdir -p /mnt/$fs
     mount -o "loop$([ $fs = plain ] || echo ,prjquota)" /var/tmp/$fs.img /mnt/$fs
-    tar -C /usr/local/share/busybox -c . | on $fs import --quiet - "$IMAGE:latest"
+    tar --owner=0 --group=0 -C /usr/local/share/busybox -c . | on $fs import --quiet - "$IMAGE:latest"
   done
 }
 teardown_file() {
