@@ -94,7 +94,8 @@ func (a *Account) countByFiles(d Dirs) error {
 	var f figures
 	f.readAll(a.Cgroups)
 	a.Base = f.files.CPU
-	return errors.Join(a.place(d), keepIO(a.Cgroups))
+	// where it lies, and nowhere else: a life has one account
+	return errors.Join(writeFile(a.path, sealed(a.marshal()), d.Durable), keepIO(a.Cgroups))
 }
 
 func newAccount(o Opening) (*Account, error) {
