@@ -142,6 +142,10 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		fig.files = *last
 	}
 	fig.fill(&r)
+	if a.NoIO {
+		r.IO, r.How.IO = nil, Absent
+		r.note("no io controller on the cgroup: bytes to disks are not known")
+	}
 	if c.Leftovers > 0 && (r.Leftovers == nil || *r.Leftovers < c.Leftovers) {
 		r.Leftovers = &c.Leftovers
 	}

@@ -544,7 +544,7 @@ func TestHundredShortContainers(t *testing.T) {
 	host.Command("ip", "addr", "add", "192.0.2.1/24", "dev", "hn0")
 	peer.Do(func() error { return echo(t, "192.0.2.2:9") })
 	if testenv.CgroupV2.Probe() == nil { // what is made below it is to have counters
-		if err := os.WriteFile(filepath.Join(above, "cgroup.subtree_control"), []byte("+memory +pids"), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(above, "cgroup.subtree_control"), []byte("+memory +pids +io"), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
