@@ -40,16 +40,45 @@ func checkCNI(h *Host) []Finding {
 		}
 		fs = append(fs, checkConflist(h, p, c)...)
 	}
+	made := h.glob("/etc/containers/networks/*.json")
+	for _, p := range made {
+		fs = append(fs, checkNetavark(h, p)...)
+	}
 	if len(fs) == 0 {
-		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks looked at", len(files))})
+		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks and %d of netavark's looked at", len(files), len(made))})
 	}
 	return fs
+}
+
+// checkNetavark looks at a network as podman keeps it for netavark.
+func checkNetavark(h *Host, p string) []Finding {
+	b, err := h.file(p)
+	var n struct {
+		Name string `json:"name"`
+		DNS  bool   `json:"dns_enabled"`
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &n)
+	}
+	if err != nil {
+		return []Finding{{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p}}
+	}
+	if n.DNS && !single(h, n.Name) {
+		return []Finding{{Status: Warn, Text: fmt.Sprintf("%s: network %q has a resolver (aardvark-dns) and is no single tenant's: it tells every container on it the others' names", p, n.Name),
+			Hint: "give each tenant a network (the policy's identity.network says whose), or make it with podman network create --disable-dns"}}
+	}
+	return nil
+}
+
+// single says whether policy gives all that is on a network to one tenant.
+func single(h *Host, network string) bool {
+	return h.Policy != nil && slices.ContainsFunc(slices.Collect(maps.Keys(h.Policy.Identity.Network)), func(pattern string) bool { return policy.Match(pattern, network) })
 }
 
 func checkConflist(h *Host, p string, c conflist) []Finding {
 	var fs []Finding
 	var types []string
-	one := h.Policy != nil && slices.ContainsFunc(slices.Collect(maps.Keys(h.Policy.Identity.Network)), func(pattern string) bool { return policy.Match(pattern, c.Name) })
+	one := single(h, c.Name)
 	for _, pl := range c.Plugins {
 		types = append(types, pl.Type)
 		one = one || pl.Tenant != ""
