@@ -104,6 +104,18 @@ func (k *Container) one(f found) error {
 		return f.err
 	}
 	i := f.Interface
+	if k.Live {
+		if k.guards() {
+			if err := k.Ports.Shut(i.Index); err != nil {
+				return err
+			}
+		}
+		for end := time.Now().Add(settling); i.L3 == i.Index && time.Now().Before(end); time.Sleep(settling / 100) {
+			if again, err := port.Find(port.Result{}, k.Netns, f.name); err == nil && again.Index == i.Index {
+				i = again // on its bridge by now, perhaps
+			}
+		}
+	}
 	l3, gateways, err := hostSide(i.L3)
 	if err != nil {
 		return err
@@ -126,11 +138,6 @@ func (k *Container) one(f found) error {
 		func() error { return k.guard(key, i, g) },
 	}
 	if k.Live {
-		if k.guards() {
-			if err := k.Ports.Shut(i.Index); err != nil {
-				return err
-			}
-		}
 		if g, err = k.evidence(key, &i, g); err != nil {
 			return err
 		}
@@ -160,7 +167,7 @@ func (k *Container) given(bridge []netip.Addr) (*given, error) {
 	return nil, err
 }
 
-// settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
+// settling is how long an engine may take from an interface to its bridge, and to what it writes down of it: the very next things.
 const settling = time.Second
 
 // evidence finds the addresses of an interface of a live container, while it is shut. Root in there may have given it any: the
