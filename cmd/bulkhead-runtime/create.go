@@ -26,6 +26,7 @@ func prepare(inv *invocation) (err error) {
 		return err
 	}
 	switch {
+	case inv.help && inv.id == "": // nothing is created
 	case inv.verb == "create" || inv.verb == "run" || inv.verb == "restore":
 		return withPolicy(inv, createContainer)
 	case inv.verb == "exec":
@@ -101,7 +102,7 @@ func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, wan
 	if out, err = inject(out, inv.hooks); err != nil {
 		return err
 	}
-	if out, err = patch.Account(p, c, out); err != nil {
+	if out, err = patch.Parent(p, want.Effective, c, out); err != nil {
 		return err
 	}
 	if string(out) == string(config.data) {

@@ -55,7 +55,8 @@ func confineContainer(c *hook.Call) error {
 
 func (k *container) settle() (err error) {
 	p := k.Policy
-	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations, Netns: k.netns()}
+	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations,
+		Netns: k.netns(), NetPath: fmt.Sprintf("/proc/%d/ns/net", k.State.Pid)}
 	recs := tenant.OpenRecords(p.State.Run)
 	recs.Log = k.Log
 	if k.rec, err = tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories), ev); err != nil {
@@ -207,8 +208,23 @@ func (k *container) ceilings() error {
 	if err != nil {
 		return err
 	}
-	k.state.Ceilings, err = k.lower(cgroup.Container(k.place, k.Spec.CgroupsPath(), k.units()), plan, notes, nil)
-	return err
+	if k.state.Ceilings, err = k.lower(cgroup.Container(k.place, k.Spec.CgroupsPath(), k.units()), plan, notes, nil); err != nil {
+		return err
+	}
+	own, ok := cgroup.Own(k.place, k.State.ID, k.units())
+	if !ok {
+		return nil
+	}
+	if k.state.Own, err = k.lower(own, cgroup.PlanOwn(plan), nil, nil); err != nil {
+		return err
+	}
+	if k.eff.Mode("cgroup") == policy.Audit {
+		plan = nil
+	}
+	if err := cgroup.Carry(own, plan, k.host()); err != nil {
+		return fmt.Errorf("carry the weights of %s to its parent: %w", k.State.ID, err)
+	}
+	return nil
 }
 
 // lower puts a plan in force, or under audit says what it would lower.

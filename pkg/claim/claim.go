@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -78,25 +77,31 @@ func parseStat(s string) (uint64, bool) {
 }
 
 // Take adds the claim c to what key names, unless a living claim conflicts: those are returned, and nothing is changed.
-// A claim of the same container is replaced. Claims of the dead are dropped on the way.
+// A claim of the same container is replaced. Claims of the dead that conflict are dropped on the way.
 func (x *Index) Take(key Key, c Claim, conflict func(Claim) bool) ([]Claim, error) {
 	var against []Claim
-	err := x.change(key, true, func(have []Claim) []Claim {
-		have = slices.DeleteFunc(have, func(h Claim) bool { return h.ID == c.ID })
-		for _, h := range have {
-			if conflict(h) {
+	err := x.change(key, true, func(b *book) error {
+		var gone []int
+		n := 0
+		for at, h := range b.each {
+			switch {
+			case h.ID == c.ID:
+				gone = append(gone, at)
+			case !conflict(h):
+				n++
+			case h.Alive():
 				against = append(against, h)
+			default:
+				gone = append(gone, at)
 			}
 		}
-		if against = slices.DeleteFunc(against, func(h Claim) bool { return !h.Alive() }); len(against) > 0 {
+		switch {
+		case len(against) > 0:
 			return nil
+		case n > compactAt && n&(n-1) == 0, b.torn(n + len(gone)):
+			return b.write(append(b.living(func(h Claim) bool { return h.ID != c.ID }), c))
 		}
-		if n := len(have); n > compactAt && n&(n-1) == 0 {
-			have = slices.DeleteFunc(have, func(h Claim) bool { return !h.Alive() })
-		} else {
-			have = slices.DeleteFunc(have, func(h Claim) bool { return conflict(h) }) // dead, or it were above
-		}
-		return append(have, c)
+		return errors.Join(b.add(c), b.strike(gone))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim %s: %w", key, err)
@@ -111,7 +116,7 @@ const compactAt = 16
 // Own makes c the only claim: of a thing that was made for this container, such as a new namespace, whatever
 // had its number before is gone.
 func (x *Index) Own(key Key, c Claim) error {
-	if err := x.change(key, true, func([]Claim) []Claim { return []Claim{c} }); err != nil {
+	if err := x.change(key, true, func(b *book) error { return b.write([]Claim{c}) }); err != nil {
 		return fmt.Errorf("claim %s: %w", key, err)
 	}
 	return nil
@@ -130,18 +135,39 @@ func (x *Index) Conflicts(key Key, conflict func(Claim) bool) ([]Claim, error) {
 	if err := file.Lock(fd, unix.LOCK_SH); err != nil {
 		return nil, err
 	}
-	have, _, err := read(fd)
-	return slices.DeleteFunc(have, func(c Claim) bool { return !conflict(c) || !c.Alive() }), err
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	b := book{fd: fd}
+	if err := b.read(st.Size); err != nil {
+		return nil, err
+	}
+	return b.living(conflict), nil
 }
 
 // Drop removes the claim of a container; its absence is no error.
 func (x *Index) Drop(key Key, id string) error {
-	err := x.change(key, false, func(have []Claim) []Claim {
-		have = slices.DeleteFunc(have, func(h Claim) bool { return h.ID == id })
-		if len(have) > compactAt {
-			return have // its dead are Take's and GC's
+	err := x.change(key, false, func(b *book) error {
+		var gone []int
+		claims := 0
+		for at, h := range b.each {
+			claims++
+			if h.ID == id {
+				gone = append(gone, at)
+			}
 		}
-		return slices.DeleteFunc(have, func(h Claim) bool { return !h.Alive() })
+		if claims <= compactAt { // of more the dead are Take's and GC's
+			for at, h := range b.each {
+				if h.ID != id && !h.Alive() {
+					gone = append(gone, at)
+				}
+			}
+		}
+		if len(gone) == claims {
+			return b.remove()
+		}
+		return b.strike(gone)
 	})
 	if err != nil {
 		return fmt.Errorf("drop claim of %s on %s: %w", id, key, err)
@@ -157,18 +183,18 @@ func (x *Index) GC(dry bool) (int, error) {
 	}
 	n := 0
 	for _, e := range es {
-		err = errors.Join(err, x.change(Key(e.Name()), false, func(have []Claim) []Claim {
-			live := slices.DeleteFunc(slices.Clone(have), func(h Claim) bool { return !h.Alive() })
+		err = errors.Join(err, x.change(Key(e.Name()), false, func(b *book) error {
+			live := b.living(func(Claim) bool { return true })
 			if len(live) == 0 {
 				n++
 			}
-			if dry {
+			switch {
+			case dry:
 				return nil
+			case len(live) == 0:
+				return b.remove()
 			}
-			if len(live) == 0 {
-				return []Claim{}
-			}
-			return live
+			return b.write(live)
 		}))
 	}
 	return n, err
@@ -176,9 +202,8 @@ func (x *Index) GC(dry bool) (int, error) {
 
 func (x *Index) path(key Key) string { return x.dir + "/" + string(key) }
 
-// change runs f on the claims of key under its lock and writes what it returns; nil leaves the file as it is, an
-// empty list removes it.
-func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
+// change runs f on the claims of key under its lock.
+func (x *Index) change(key Key, create bool, f func(*book) error) error {
 	if !valid(key) {
 		return fmt.Errorf("not a key: %q", key)
 	}
@@ -200,7 +225,7 @@ func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
 		if err != nil {
 			return err
 		}
-		again, err := locked(fd, x.path(key), f)
+		again, err := locked(&book{fd: fd, path: x.path(key)}, f)
 		if cerr := unix.Close(fd); err == nil {
 			err = cerr
 		}
@@ -211,58 +236,97 @@ func (x *Index) change(key Key, create bool, f func([]Claim) []Claim) error {
 }
 
 // locked does change's work; again says that the file was removed between open and lock.
-func locked(fd int, path string, f func([]Claim) []Claim) (again bool, err error) {
-	if err := file.Lock(fd, unix.LOCK_EX); err != nil {
+func locked(b *book, f func(*book) error) (again bool, err error) {
+	if err := file.Lock(b.fd, unix.LOCK_EX); err != nil {
 		return false, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(b.fd, &st); err != nil {
 		return false, err
 	}
 	if st.Nlink == 0 {
 		return true, nil
 	}
-	have, size, err := read(fd)
-	if err != nil {
+	if err := b.read(st.Size); err != nil {
 		return false, err
 	}
-	want := f(slices.Clone(have))
-	switch {
-	case want == nil && len(have) == 0, want != nil && len(want) == 0:
-		return false, unix.Unlink(path)
-	case want == nil:
-		return false, nil
-	}
-	var b strings.Builder
-	for _, c := range want {
-		b.WriteString(c.line())
-	}
-	// The new text is written over the old and then cut: killed between the two, whole lines of the old
-	// remain at the end, or one torn line that is passed over.
-	if _, err := unix.Pwrite(fd, []byte(b.String()), 0); err != nil {
-		return false, err
-	}
-	if b.Len() >= size {
-		return false, nil
-	}
-	return false, unix.Ftruncate(fd, int64(b.Len()))
+	return false, f(b)
 }
 
 func valid(k Key) bool {
 	return k != "" && len(k) <= 200 && k[0] != '.' && !strings.ContainsAny(string(k), "/\x00")
 }
 
-func read(fd int) (list []Claim, size int, err error) {
-	b, err := file.ReadFD(fd, 1<<20)
-	if err != nil {
-		return nil, 0, err
+// book is the file of one thing: a claim a line. A line is added at the end, or struck out where it stands by a blank over its
+// first letter: a volume of a thousand containers is not written anew for each, and a writer that is killed harms no other's line.
+type book struct {
+	fd   int
+	path string
+	text string
+}
+
+func (b *book) read(size int64) error {
+	t, err := file.ReadSize(b.fd, size)
+	b.text = string(t)
+	return err
+}
+
+// each gives the claims, and where each line begins.
+func (b *book) each(yield func(at int, c Claim) bool) {
+	at := 0
+	for line := range strings.Lines(b.text) {
+		if c, ok := parse(line); ok && !yield(at, c) {
+			return
+		}
+		at += len(line)
 	}
-	for line := range strings.Lines(string(b)) {
-		if c, ok := parse(line); ok {
+}
+
+// torn says that the file should be written anew: its end is not a line's, or most of it is struck out.
+func (b *book) torn(claims int) bool {
+	return b.text != "" && !strings.HasSuffix(b.text, "\n") || strings.Count(b.text, "\n") > 2*claims+compactAt
+}
+
+// living gives the claims of living processes that are wanted.
+func (b *book) living(want func(Claim) bool) (list []Claim) {
+	for _, c := range b.each {
+		if want(c) && c.Alive() {
 			list = append(list, c)
 		}
 	}
-	return list, len(b), nil
+	return list
+}
+
+func (b *book) add(c Claim) error {
+	_, err := unix.Pwrite(b.fd, []byte(c.line()), int64(len(b.text)))
+	return err
+}
+
+func (b *book) strike(lines []int) error {
+	var errs error
+	for _, at := range lines {
+		_, err := unix.Pwrite(b.fd, []byte{' '}, int64(at))
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}
+
+func (b *book) remove() error { return unix.Unlink(b.path) }
+
+// write makes list the whole of the file. The new text is written over the old and then cut: killed between the two, whole lines
+// of the old remain at the end, or one torn line that is passed over.
+func (b *book) write(list []Claim) error {
+	var t strings.Builder
+	for _, c := range list {
+		t.WriteString(c.line())
+	}
+	if _, err := unix.Pwrite(b.fd, []byte(t.String()), 0); err != nil {
+		return err
+	}
+	if t.Len() >= len(b.text) {
+		return nil
+	}
+	return unix.Ftruncate(b.fd, int64(t.Len()))
 }
 
 func (c Claim) line() string {
@@ -276,8 +340,13 @@ func (c Claim) line() string {
 }
 
 func parse(line string) (Claim, bool) {
-	f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
-	if len(f) != 7 || !strings.HasSuffix(line, "\n") || f[0] == "" || len(f[6]) != 1 {
+	rest, ok := strings.CutSuffix(line, "\n")
+	var f [7]string
+	for n := 0; ok && n < 6; n++ {
+		f[n], rest, ok = strings.Cut(rest, " ")
+	}
+	f[6] = rest
+	if !ok || f[0] == "" || len(f[6]) != 1 {
 		return Claim{}, false
 	}
 	undash := func(s string) string {
@@ -290,5 +359,5 @@ func parse(line string) (Claim, bool) {
 	pid, err2 := strconv.Atoi(f[4])
 	start, err3 := strconv.ParseUint(f[5], 10, 64)
 	return Claim{ID: f[0], Compartment: uint32(comp), Tenant: undash(f[2]), Pod: undash(f[3]), Pid: pid, Start: start, Access: Access(f[6][0])},
-		errors.Join(err1, err2, err3) == nil
+		err1 == nil && err2 == nil && err3 == nil
 }

@@ -1,7 +1,10 @@
 package claim
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,6 +99,48 @@ func TestOwnReplaces(t *testing.T) {
 	}
 	if got, _ := x.Conflicts("net-1", func(Claim) bool { return true }); len(got) != 1 || got[0] != red {
 		t.Errorf("want red's alone, have %v", got)
+	}
+}
+
+// Whatever is taken and dropped in whatever order, what is claimed is what a map would hold; and the file does not outgrow it.
+func TestAgainstAMap(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	x := Open(t.TempDir())
+	have := map[string]Claim{}
+	never := func(Claim) bool { return false }
+	for step := range 3000 {
+		c := living(t, fmt.Sprint("c", rng.IntN(60)), 1)
+		var err error
+		if rng.IntN(2) == 0 {
+			c.Tenant = fmt.Sprint("t", rng.IntN(1000)) // of another length
+			have[c.ID] = c
+			_, err = x.Take("k", c, never)
+		} else {
+			delete(have, c.ID)
+			err = x.Drop("k", c.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]Claim{}
+		claims, err := x.Conflicts("k", func(Claim) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range claims {
+			got[c.ID] = c
+		}
+		if diff := cmp.Diff(have, got); diff != "" || len(claims) != len(got) {
+			t.Fatalf("step %d (want -, have +, %d lines):\n%s", step, len(claims), diff)
+		}
+		fi, err := os.Stat(filepath.Join(x.dir, "k"))
+		if len(have) == 0 != errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("step %d: %d claims, %v", step, len(have), err)
+		}
+		if err == nil && fi.Size() > int64(40*(2*len(have)+2*compactAt+2)) {
+			t.Fatalf("step %d: %d claims in %d bytes", step, len(have), fi.Size())
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ type Account struct {
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
 	Cgroups   []Cgroup  `json:"cgroups,omitempty"`
+	Base      *cpuTimes `json:"base,omitzero"` // where no program counts: what the runtime's init had used when the account was opened
 
 	path     string
 	again    bool // its receipt may have been written before
@@ -56,6 +57,7 @@ const (
 	accountExt = ".json"
 	closingExt = ".closing" // being closed: its receipt may be in the ledger already
 	netExt     = ".net"     // readings handed over
+	sampleExt  = ".sample"  // what the files said last, where no program counts
 	badExt     = ".bad"     // set aside
 )
 
@@ -77,12 +79,22 @@ func Open(d Dirs, o Opening) (*Account, error) {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
 	if err == nil {
-		err = register(d, a)
+		if err = register(d, a); err != nil {
+			err = errors.Join(err, a.countByFiles(d))
+		}
 	}
 	if err != nil {
 		return a, fmt.Errorf("count usage of %q: %w", o.ID, err)
 	}
 	return a, nil
+}
+
+// countByFiles makes ready for figures from the cgroups' files, which are all that there is where no program counts.
+func (a *Account) countByFiles(d Dirs) error {
+	var f figures
+	f.readAll(a.Cgroups)
+	a.Base = f.files.CPU
+	return errors.Join(a.place(d), keepIO(a.Cgroups))
 }
 
 func newAccount(o Opening) (*Account, error) {

@@ -148,6 +148,48 @@ no_interface() { # NETWORK BYTES-JQ
 	ip netns del own
 }
 
+# User-mode network stacks end every connection of the container and begin one of their own: what counts is what the
+# container's sockets sent and were sent, which its own kernel counts too (IpExt of /proc/net/netstat).
+fetches() { # NAME OPTION...: 700 KiB from outside
+	local name=$1 in out
+	shift
+	run podman run --name "$name" --cgroup-parent "$SANDBOX_CGROUP/user" "$@" "$IMAGE" sh -c \
+		'wget -q -O - http://192.0.2.2/f | wc -c; sleep 0.3; grep IpExt /proc/net/netstat | cut -d " " -f 8,9'
+	podman rm -f -t 0 "$name" >/dev/null
+	contains "$output" 716800 || return
+	read -r in out < <(tail -n 1 <<<"$output")
+	[ "$in" -gt 716800 ] || fail "$output" || return
+	# but for the last packets of a connection whose socket has gone (TIME_WAIT), which are nobody's
+	[ "$(receipts | jq -cs "def near(n): . <= n and . >= n - 3 * 60; last | .how.net == \"exact\" and (.net | length) == 1
+		and (.net[0] | .network == \"own\" and .layer == 3 and (.in_bytes | near($in)) and (.out_bytes | near($out)))")" = true ] ||
+		fail "want $in and $out bytes: $(receipts | jq -cs 'last | .net')"
+}
+@test "bytes of pasta and slirp4netns, at the container's sockets" {
+	requires root netns podman runc bpf hybrid command:pasta command:slirp4netns command:ip # in a guest there is neither
+	policy <<<$'[network]\nmode = "audit"' # no port can guard such an interface: else the start is refused
+	ip netns add peer
+	ip link add user0 type veth peer name user1 netns peer
+	ip addr add 192.0.2.1/24 dev user0
+	ip link set user0 up
+	ip route add default via 192.0.2.2
+	ip -n peer addr add 192.0.2.2/24 dev user1
+	ip -n peer link set user1 up
+	mkdir -p "$SANDBOX/www"
+	head -c 716800 /dev/zero >"$SANDBOX/www/f"
+	ip netns exec peer busybox httpd -h "$SANDBOX/www" -p 80
+	RUNTIME=runc fetches user-slirp --network slirp4netns
+	ip netns add own
+	pasta -f -e -4 --config-net --no-map-gw --netns-only --runas 0 --netns /run/netns/own >/dev/null 2>&1 3>&- &
+	local pasta=$!
+	eventually ip -n own link show dev user0 up
+	RUNTIME=runc fetches user-pasta --network ns:/run/netns/own
+	kill $pasta
+	ip netns pids peer | xargs kill
+	ip netns del own
+	ip netns del peer
+	ip route del default || true
+}
+
 layer() {
 	local name=blue-layer-$RUNTIME
 	run podman run --name "$name" "$IMAGE" dd if=/dev/zero of=/big bs=1M count=2
@@ -158,6 +200,31 @@ layer() {
 @test "bytes of the writable layer" {
 	requires root netns podman bpf
 	each_runtime layer
+}
+
+# Whoever owns a file may give it another project, in the host's user namespace: [disk] max refuses the calls (the quota itself
+# is tried in guest-disk.bats).
+leaves() { podman run --rm --network none -v "$BULKHEAD_BIN/test/project:/project:ro" "$@" "$IMAGE" /project leave /; }
+stays() {
+	local done
+	policy <<<$'[disk]\nmax = "1GiB"'
+	for done in "" seccomp=unconfined; do
+		run leaves ${done:+--security-opt "$done"}
+		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$done: $output" || return
+	done
+	run leaves
+	lacks "$output" "file_setattr: done" || return
+	start blue-stays >/dev/null
+	run bulkhead verify blue-stays
+	lacks "$output" ioctl || return
+	policy </dev/null
+	podman rm -f -t 0 blue-stays >/dev/null
+	run leaves
+	[ "$(grep -c '^\(setflags\|fssetxattr\).*: done$' <<<"$output")" = 4 ] || fail "the control: $output"
+}
+@test "a writable layer that is limited cannot leave its project" {
+	requires root netns podman bpf
+	each_runtime stays
 }
 
 raw_frames() {

@@ -299,3 +299,30 @@ total_without_parent() {
 	requires root podman
 	each_runtime total_without_parent
 }
+
+# allocate NAME: does the container get 80 MB?
+allocate() { podman exec "$1" sh -c 'head -c 80000000 /dev/zero | tail -n 1 | wc -c' 2>&1 | grep -qx 80000000; }
+
+own_parent() {
+	local with
+	for with in false true; do
+		small "parent = $with"
+		start "own-$RUNTIME" --memory 1g --cpu-shares 512 || return
+		allocate "own-$RUNTIME" && { fail "parent = $with: 80 MB before the ceiling was raised"; return; }
+		podman update --memory 1g --memory-swap 1g "own-$RUNTIME" >/dev/null || return
+		if [ $with = true ]; then
+			allocate "own-$RUNTIME" && { fail "update raised the ceiling on the parent"; return; }
+			run bulkhead verify "own-$RUNTIME"
+			lacks "$output" "memory_max" || return
+		else
+			allocate "own-$RUNTIME" || fail "control: without a parent update raises no ceiling" || return
+		fi
+		podman rm -f -t 0 "own-$RUNTIME" || return
+	done
+	bulkhead gc --grace 0s >/dev/null
+}
+
+@test "podman update does not lift a ceiling that the container's own parent has (attack); without one it does (control)" {
+	requires root podmanupdate
+	each_runtime own_parent
+}

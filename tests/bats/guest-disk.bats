@@ -33,11 +33,13 @@ setup() {
   : >/var/log/bulkhead.log
 }
 
-# limits MAX [MODE]: the policy in force
+# limits MAX [MODE]: the policy in force; KEEP are system calls left as they are
 limits() {
   guest_policy <<-END
 	[log]
 	file = "/var/log/bulkhead.log"
+	[harden]
+	keep_syscalls = [${KEEP:-}]
 	$([ -z "$1" ] || printf '[disk]\nmax = "%s"\nmode = "%s"\n' "$1" "${2:-enforce}")
 	END
 }
@@ -95,6 +97,26 @@ unlimit() {
 
 @test "quota: a layer cannot grow over [disk] max, the receipt has the file system's count: ext4" { holds ext4; }
 @test "quota: a layer cannot grow over [disk] max, the receipt has the file system's count: xfs" { holds xfs; }
+
+# The attacker is root in a container, in the host's user namespace: the owner of a file may give it another project there.
+leaves() {
+  local fs=$1
+  limits 8MiB
+  local attack=(run --rm --network none -v /opt/bulkhead/bin/test/project:/project:ro "$IMAGE" sh -c '/project leave / >&2; dd if=/dev/zero of=/x bs=1M count=20')
+  # shellcheck disable=SC2034 # a bind of the host's, for all levels
+  ! has selinux || attack=("${attack[@]:0:1}" --security-opt label=disable "${attack[@]:1}")
+  run on "$fs" "${attack[@]}"
+  refused
+  [ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)' <<<"$output")" = 4 ] || fail "$output"
+  [[ $output == *"quota exceeded"* || $output == *"No space"* ]] || fail "$output"
+  KEEP='"ioctl"' limits 8MiB
+  run on "$fs" "${attack[@]}"
+  ok # the control: it left, and wrote what it liked
+  contains "$output" "fssetxattr: done"
+  bulkhead gc --grace 0s
+}
+@test "quota: a layer cannot leave its project: ext4" { leaves ext4; }
+@test "quota: a layer cannot leave its project: xfs" { leaves xfs; }
 
 @test "quota: no limit, and audit: the same is written, and audit says what it would hold" {
   limits ""

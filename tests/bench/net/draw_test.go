@@ -15,7 +15,7 @@ func TestCharts(t *testing.T) {
 	r := &Results{
 		Ops:       []Op{{Plugin: "netlimit", Add: 4, Check: 3, Del: 3}, {Plugin: "bandwidth", Containers: 1000, Add: 5, Check: 4, Del: 30}},
 		Traffic:   []Traffic{{Plugin: ours.name, Dir: "in", CC: "cubic", Mbit: 10, First: 1, P50: 0.05, P99: 0.2}, {Plugin: peerK.name, Dir: "in", CC: "cubic", Mbit: 10, First: 200, P50: 2675}},
-		Unlimited: []Unlimited{{"plain veth", "in", 40, 1}, {"plain veth", "out", 40, 1}, {"tenant's IFB", "in", 30, 0.75}, {"tenant's IFB", "out", 35, 0.9}},
+		Unlimited: []Unlimited{{"plain veth", "in", 40, 1, 0.2}, {"plain veth", "out", 40, 1, 0.2}, {"tenant's IFB", "in", 30, 0.75, 0.3}, {"tenant's IFB", "out", 35, 0.9, 0.3}},
 		Sharing:   &Sharing{Every: 0.25, Rates: [][]float64{{0.5, 0.5, 1}, {0.5, 0.5, 0}}},
 	}
 	a, b := t.TempDir(), t.TempDir()
@@ -53,7 +53,7 @@ func TestDocument(t *testing.T) {
 	r := &Results{
 		Ops:       []Op{{Plugin: "netlimit", Add: 4.25}},
 		Traffic:   []Traffic{{Plugin: ours.name, Dir: "in", CC: "bbr", Mbit: 10, Steady: 0.987}},
-		Unlimited: []Unlimited{{"plain veth", "in", 40, 1}, {"plain veth", "out", 41, 1}},
+		Unlimited: []Unlimited{{"plain veth", "in", 40, 1, 0.2}, {"plain veth", "out", 41, 1, 0.2}},
 		Sharing:   &Sharing{A: 0.51},
 	}
 	page := filepath.Join(t.TempDir(), "page.md")

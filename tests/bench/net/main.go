@@ -25,6 +25,7 @@ type Results struct {
 	Traffic      []Traffic
 	Sharing      *Sharing
 	Unlimited    []Unlimited
+	Guest        *Results `json:",omitempty"` // of a machine with another kernel
 }
 
 var (
@@ -34,6 +35,7 @@ var (
 	bandwidth  = flag.String("bandwidth", "build/bandwidth", "the reference plugin")
 	out        = flag.String("out", "docs/bench", "where net.json and the charts go")
 	draw       = flag.Bool("draw", false, "only draw the charts again")
+	guest      = flag.String("guest", "", "net.json of a guest, taken in with -draw")
 	page       = flag.String("page", "", "the page whose figures are written anew; docs/netlimit.md")
 	sections   = flag.String("only", "ops,traffic,sharing,unlimited", "what to measure")
 	many       = flag.Int("many", 1000, "containers of the crowded host")
@@ -41,6 +43,8 @@ var (
 	seconds    = flag.Int("seconds", 6, "of each stream")
 	environ    = flag.String("env", "", "NAME=VALUE for netlimit, to try a setting of the Go runtime")
 	mbits      = flag.String("mbit", "10,100,1000", "limits in Mbit/s")
+	turns      = flag.Int("turns", 15, "streams without a limit, of each arrangement")
+	total      = flag.Int("total", 100, "Mbit/s that two containers of a tenant share")
 	alone      = flag.Bool("alone", false, "verbs and traffic of netlimit only")
 	ccs        = flag.String("cc", "cubic,bbr", "congestion controls")
 )
@@ -54,7 +58,7 @@ func main() {
 }
 
 func run() error {
-	r, err := read()
+	r, err := read(filepath.Join(*out, "net.json"))
 	if err != nil {
 		return err
 	}
@@ -62,14 +66,15 @@ func run() error {
 		if err := measure(r); err != nil {
 			return err
 		}
-		b, err := json.MarshalIndent(r, "", " ")
-		if err != nil {
+		if err := write(r); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(*out, 0o755); err != nil {
+	}
+	if *guest != "" {
+		if r.Guest, err = read(*guest); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(*out, "net.json"), append(b, '\n'), 0o644); err != nil {
+		if err := write(r); err != nil {
 			return err
 		}
 	}
@@ -79,10 +84,21 @@ func run() error {
 	return document(r, *page)
 }
 
+func write(r *Results) error {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(*out, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(*out, "net.json"), append(b, '\n'), 0o644)
+}
+
 // read gives the results of the last run, so that one section can be measured again.
-func read() (*Results, error) {
+func read(file string) (*Results, error) {
 	r := &Results{}
-	b, err := os.ReadFile(filepath.Join(*out, "net.json"))
+	b, err := os.ReadFile(file)
 	if os.IsNotExist(err) {
 		return r, nil
 	}

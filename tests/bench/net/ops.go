@@ -21,6 +21,8 @@ type Op struct {
 // tenantSide is netlimit where the tenant's sum is limited too: both directions by the tenant's IFBs.
 var tenantSide = side{ours.name, "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
 
+const tenants = "netlimit, tenant's total"
+
 // behindDeny is netlimit chained behind egressdeny, which has attached the port's programs already.
 const behindDeny = "netlimit, egressdeny chained"
 
@@ -32,12 +34,15 @@ func ops() (all []Op, err error) {
 		side side
 		ten  bool
 	}
-	kinds := []kind{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
+	kinds := []kind{{"netlimit", ours, false}, {tenants, tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
 	// At one container by turns, so that what the machine does besides is everybody's; beside many each by itself, since
 	// many of one are in the way of the others.
 	groups := [][]kind{kinds, kinds[:1], kinds[1:2], kinds[3:]}
 	if *alone {
 		groups = [][]kind{kinds[:3], kinds[:1], kinds[1:2]}
+	}
+	if *many == 0 {
+		groups = groups[:1]
 	}
 	for _, group := range groups {
 		n := *many
@@ -77,13 +82,15 @@ type crowd struct {
 	n         int
 	keys      func(i int) string
 	lab       *lab
+	alive     []*box // oldest first
+	ended     int
 	took, cpu map[string][]time.Duration
 }
 
-func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
+func newCrowd(name string, s side, n int, ofTenants bool) (*crowd, error) {
 	policy := ""
-	if tenants {
-		for i := range n/10 + 1 {
+	if ofTenants {
+		for i := range (n+*rounds)/10 + 1 {
 			policy += fmt.Sprintf("[tenant.t%d.total]\ningress = \"1Gbit\"\negress = \"1Gbit\"\n", i)
 		}
 	}
@@ -94,7 +101,7 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 	c := &crowd{name: name, side: s, n: n, lab: l, took: map[string][]time.Duration{}, cpu: map[string][]time.Duration{}}
 	c.keys = func(i int) string {
 		k := s.keys(l, 10e6, 10e6)
-		if tenants {
+		if ofTenants {
 			k += fmt.Sprintf(`,"tenant":"t%d"`, i/10)
 		}
 		return k
@@ -107,6 +114,7 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.alive = append(c.alive, b)
 		if i%250 == 249 {
 			fmt.Fprintf(os.Stderr, "%s: %d containers\n", name, i+1)
 		}
@@ -114,7 +122,8 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 	return c, nil
 }
 
-// round measures each verb once.
+// round measures each verb once: one container comes, and the oldest goes. What the kernel keeps in a list it finds soonest
+// for the newest.
 func (c *crowd) round() error {
 	b, err := c.lab.box(c.lab.boxes)
 	if err != nil {
@@ -130,17 +139,24 @@ func (c *crowd) round() error {
 	if err := deny("ADD"); err != nil {
 		return err
 	}
-	for _, v := range []string{"ADD", "CHECK", "DEL", "DEL "} {
-		d, err := c.lab.call(c.side, strings.TrimSpace(v), b, c.keys(c.n))
+	c.alive = append(c.alive, b)
+	old := c.alive[0]
+	for _, v := range []struct {
+		verb string
+		b    *box
+		i    int
+	}{{"ADD", b, c.ended + c.n}, {"CHECK", old, c.ended}, {"DEL", old, c.ended}, {"DEL ", old, c.ended}} {
+		d, err := c.lab.call(c.side, strings.TrimSpace(v.verb), v.b, c.keys(v.i))
 		if err != nil {
 			return err
 		}
-		c.took[v], c.cpu[v] = append(c.took[v], d.wall), append(c.cpu[v], d.cpu)
+		c.took[v.verb], c.cpu[v.verb] = append(c.took[v.verb], d.wall), append(c.cpu[v.verb], d.cpu)
 	}
+	c.alive, c.ended = c.alive[1:], c.ended+1
 	if err := deny("DEL"); err != nil {
 		return err
 	}
-	return c.lab.remove(b)
+	return c.lab.remove(old)
 }
 
 func (c *crowd) op() Op {

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
 )
 
-// Sharing is two containers of a tenant at 100 Mbit in all, one stream each; at Stop seconds the second one ends.
+// Sharing is two containers of a tenant at -total in all, one stream each; at Stop seconds the second one ends.
 type Sharing struct {
 	Every float64     // seconds between two points
 	Stop  float64     // seconds
@@ -17,7 +18,7 @@ type Sharing struct {
 }
 
 func sharing() (*Sharing, error) {
-	l, err := newLab("[tenant.blue.total]\negress = \"100Mbit\"\ningress = \"100Mbit\"\n")
+	l, err := newLab(fmt.Sprintf("[tenant.blue.total]\negress = \"%dMbit\"\ningress = \"%[1]dMbit\"\n", *total))
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func sharing() (*Sharing, error) {
 		now := time.Now()
 		for j, k := range sinks {
 			n := k.Bytes.Load()
-			s.Rates[j] = append(s.Rates[j], float64(n-last[j])*8*layer2/now.Sub(at).Seconds()/100e6)
+			s.Rates[j] = append(s.Rates[j], float64(n-last[j])*8*layer2/now.Sub(at).Seconds()/float64(*total*1e6))
 			last[j] = n
 		}
 		at = now
@@ -75,66 +76,83 @@ type Unlimited struct {
 	How, Dir string
 	Gbit     float64
 	Share    float64 // of the plain veth's
+	CPUPerGB float64 // seconds, as in Traffic
 }
 
+// arrangement is a container that a stream goes to or from.
+type arrangement struct {
+	name, policy, keys string
+	lab                *lab
+	box                *box
+	gbit, cpu          []float64
+}
+
+// throughput takes the arrangements by turns, so that what the machine does besides is everybody's: a share is the median
+// of those of each turn, a rate the best.
 func throughput() (all []Unlimited, err error) {
 	const whole = "10Tbit"
 	for _, dir := range []string{"in", "out"} {
-		plain := 0.
-		for _, how := range []struct{ name, policy, keys string }{
-			{"plain veth", "", ""},
-			{"counted only", "", `,"config"`},
-			{"own veth shaped", "", `,"config"`},
-			{"tenant's IFB", "[tenant.blue.total]\ningress = \"" + whole + "\"\negress = \"" + whole + "\"\n", `,"tenant":"blue"`},
-		} {
-			g, err := unlimited(how.name, how.policy, dir)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", how.name, err)
+		as := []*arrangement{
+			{name: "plain veth"},
+			{name: "counted only", keys: " "},
+			{name: "own veth shaped", keys: `,"ingress":"` + whole + `"`},
+			{name: "tenant's IFB", policy: "[tenant.blue.total]\ningress = \"" + whole + "\"\negress = \"" + whole + "\"\n", keys: `,"tenant":"blue"`},
+		}
+		for _, a := range as {
+			if a.lab, err = newLab(a.policy); err != nil {
+				return nil, err
 			}
-			if plain == 0 {
-				plain = g
+			defer a.lab.close()
+			if a.box, err = a.lab.box(nil); err != nil {
+				return nil, err
 			}
-			all = append(all, Unlimited{how.name, dir, g, g / plain})
-			fmt.Printf("unlimited %-3s %-16s %5.1f Gbit/s, %.2f of the plain veth\n", dir, how.name, g, g/plain)
+			if a.keys == "" {
+				continue
+			}
+			if _, err := a.lab.call(ours, "ADD", a.box, config(a.lab)+a.keys); err != nil {
+				return nil, fmt.Errorf("%s: %w", a.name, err)
+			}
+		}
+		for range *turns {
+			for _, a := range as {
+				g, cpu, err := a.stream(dir)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", a.name, err)
+				}
+				a.gbit, a.cpu = append(a.gbit, g), append(a.cpu, cpu)
+			}
+		}
+		for _, a := range as {
+			shares := make([]float64, *turns)
+			for i, g := range a.gbit {
+				shares[i] = g / as[0].gbit[i]
+			}
+			slices.Sort(shares)
+			slices.Sort(a.cpu)
+			u := Unlimited{a.name, dir, slices.Max(a.gbit), shares[len(shares)/2], a.cpu[len(a.cpu)/2]}
+			fmt.Printf("unlimited %-3s %-16s %5.1f Gbit/s, %.2f of the plain veth; %.3f s/GB\n", dir, u.How, u.Gbit, u.Share, u.CPUPerGB)
+			all = append(all, u)
 		}
 	}
 	return all, nil
 }
 
-// unlimited is the payload rate in Gbit/s of the best of eight short streams: what others do on the machine only takes away.
-func unlimited(how, policy, dir string) (float64, error) {
-	l, err := newLab(policy)
+// stream is the payload rate in Gbit/s of one short stream, and the seconds of processor time for a GB.
+func (a *arrangement) stream(dir string) (gbit, cpu float64, err error) {
+	from, to, addr := a.lab.ends(a.box, dir)
+	sink, err := load.NewSink(to, addr+":0")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	defer l.close()
-	b, err := l.box(nil)
+	defer sink.Close()
+	st, err := load.NewStream(from, sink.Addr(), "cubic")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	keys := map[string]string{"counted only": config(l), "own veth shaped": config(l) + `,"ingress":"10Tbit"`, "tenant's IFB": config(l) + `,"tenant":"blue"`}[how]
-	if keys != "" {
-		if _, err := l.call(ours, "ADD", b, keys); err != nil {
-			return 0, err
-		}
-	}
-	from, to, addr := l.ends(b, dir)
-	best := 0.
-	for range 8 {
-		sink, err := load.NewSink(to, addr+":0")
-		if err != nil {
-			return 0, err
-		}
-		st, err := load.NewStream(from, sink.Addr(), "cubic")
-		if err != nil {
-			return 0, err
-		}
-		time.Sleep(60 * time.Millisecond)
-		start, before := time.Now(), sink.Bytes.Load()
-		time.Sleep(250 * time.Millisecond)
-		best = max(best, float64(sink.Bytes.Load()-before)*8/time.Since(start).Seconds()/1e9)
-		st.Stop()
-		sink.Close()
-	}
-	return best, nil
+	defer st.Stop()
+	time.Sleep(60 * time.Millisecond)
+	start, before, used := time.Now(), sink.Bytes.Load(), busy()
+	time.Sleep(250 * time.Millisecond)
+	gb := float64(sink.Bytes.Load()-before) / 1e9
+	return gb * 8 / time.Since(start).Seconds(), (busy() - used) / gb, nil
 }
