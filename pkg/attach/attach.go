@@ -264,6 +264,9 @@ func (k *Container) limit(key port.Key, i port.Interface) error {
 	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
 }
 
+// maxPublished is how many ports of a container the guard gets to know: they take of the room that all containers share.
+const maxPublished = 16384
+
 // guard is egressdeny's claim; g may be nil.
 func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	if k.Policy.Absent || k.Record.Identity.Exempt {
@@ -287,7 +290,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 		return err
 	}
 	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
-	if g != nil {
+	if g != nil && len(g.published) > maxPublished {
+		k.Log.Warn("published ports are too many", "container", k.Record.ContainerID, "section", "egress", "reason", fmt.Sprintf("want at most %d, have %d: none is opened", maxPublished, len(g.published)))
+	} else if g != nil {
 		c.Published = g.published
 	}
 	if e.Mode("egress") == policy.Audit {
