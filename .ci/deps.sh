@@ -29,6 +29,8 @@ dbus-daemon                 dbus-daemon
 python3                     /usr/bin/python3
 libcap2-bin                 capsh
 acl                         setfacl
+passt                       pasta
+slirp4netns                 slirp4netns
 procps                      ps
 mmdebstrap                  mmdebstrap
 clang                       clang

@@ -103,7 +103,7 @@ func hold(inv *invocation, p *policy.Policy, config file, c patch.Container, wan
 	if out, err = inject(out, inv.hooks); err != nil {
 		return err
 	}
-	if out, err = patch.Account(p, c, out); err != nil {
+	if out, err = patch.Parent(p, want.Effective, c, out); err != nil {
 		return err
 	}
 	if string(out) == string(config.data) {

@@ -90,6 +90,9 @@ func (e *env) sweepAccounts(p *policy.Policy, grace time.Duration) (said []strin
 	if done.Entries > 0 {
 		said = append(said, fmt.Sprintf("removed %d map entries without an account", done.Entries))
 	}
+	if done.Parents > 0 {
+		said = append(said, fmt.Sprintf("removed %d cgroups of containers that are gone", done.Parents))
+	}
 	l := usage.OpenLedger(d)
 	if rerr := report.Roll(l); rerr != nil {
 		err = errors.Join(err, rerr)

@@ -138,7 +138,7 @@ func levelLine(s label.Subject, mode selinux.Mode, err error) livecheck.Line {
 
 // verifyHarden looks at the first process, and at each other that differs from it in what it may do.
 func verifyHarden(p *policy.Policy, eff policy.Effective, rec tenant.Record) []livecheck.Line {
-	rules, err := harden.Plan(eff.Harden)
+	rules, err := harden.PlanFor(eff)
 	if err != nil {
 		return []livecheck.Line{{Section: "harden", What: "rules", Answer: livecheck.Unknown, Why: err.Error()}}
 	}
@@ -185,7 +185,7 @@ func verifyCgroup(p *policy.Policy, _ policy.Effective, rec tenant.Record) []liv
 		return []livecheck.Line{{Section: "cgroup", What: "ceilings and devices", Answer: livecheck.Unknown, Why: fmt.Sprintf("createruntime-cgroup left no state: did it run? %v", err)}}
 	}
 	lines := []livecheck.Line{
-		answer("cgroup", "ceilings", cgroup.Check(s.Ceilings)),
+		answer("cgroup", "ceilings", cgroup.Check(s.Ceilings, s.Own)),
 		answer("devices", "device rules", device.Check(confine.Pins(p.State.Bpffs), s.Device)),
 	}
 	if s.Quota.Project != 0 {

@@ -213,8 +213,23 @@ func (k *container) ceilings() error {
 	if err != nil {
 		return err
 	}
-	k.state.Ceilings, err = k.lower(cgroup.Container(k.place, k.Spec.CgroupsPath(), k.units()), plan, notes, nil)
-	return err
+	if k.state.Ceilings, err = k.lower(cgroup.Container(k.place, k.Spec.CgroupsPath(), k.units()), plan, notes, nil); err != nil {
+		return err
+	}
+	own, ok := cgroup.Own(k.place, k.State.ID, k.units())
+	if !ok {
+		return nil
+	}
+	if k.state.Own, err = k.lower(own, cgroup.PlanOwn(plan), nil, nil); err != nil {
+		return err
+	}
+	if k.eff.Mode("cgroup") == policy.Audit {
+		plan = nil
+	}
+	if err := cgroup.Carry(own, plan, k.host()); err != nil {
+		return fmt.Errorf("carry the weights of %s to its parent: %w", k.State.ID, err)
+	}
+	return nil
 }
 
 // lower puts a plan in force, or under audit says what it would lower.

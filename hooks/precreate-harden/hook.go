@@ -35,7 +35,7 @@ func held(c *hook.ConfigCall, container patch.Container, want patch.Wanted, log 
 	}
 	out, err := patch.Settle(c.Policy, want.Effective.Mode("harden"), c.JSON, res, log)
 	if err == nil {
-		out, err = patch.Account(c.Policy, container, out)
+		out, err = patch.Parent(c.Policy, want.Effective, container, out)
 	}
 	if err != nil || len(res.Changes) == 0 {
 		return out, err

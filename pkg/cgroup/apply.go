@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
@@ -196,19 +197,35 @@ func Undo(a Applied) error {
 	return errors.Join(errs...)
 }
 
-// Check compares the ceilings in force with those wanted: nil, or an error that names each that was raised since.
-func Check(a Applied) error {
+// all are the ceilings that were set, and those that were as low already.
+func (a Applied) all() []Change { return slices.Concat(a.Changes, a.Kept) }
+
+// Check compares the ceilings in force with those wanted: nil, or an error that names each that was raised since. What above,
+// the container's own parent, still holds is in force whatever the container's own cgroup says.
+func Check(a Applied, above ...Applied) error {
+	held := map[string]bool{}
+	for _, up := range above {
+		for _, c := range up.all() {
+			held[c.Key+c.Dev] = c.inForce() == nil
+		}
+	}
 	var errs []error
-	for _, list := range [][]Change{a.Changes, a.Kept} {
-		for _, c := range list {
-			have, err := c.read(c.Dir)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("check %s: %w", c.Key, err))
-			} else if have > c.Want+c.slack() {
-				errs = append(errs, fmt.Errorf("check %s in %s/%s: %w: want at most %s, have %s", c.Key, c.Dir, c.File, ErrRaised,
-					c.format(c.Want, defaultPeriod), c.format(have, defaultPeriod)))
-			}
+	for _, c := range a.all() {
+		if !held[c.Key+c.Dev] {
+			errs = append(errs, c.inForce())
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c Change) inForce() error {
+	have, err := c.read(c.Dir)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", c.Key, err)
+	}
+	if have > c.Want+c.slack() {
+		return fmt.Errorf("check %s in %s/%s: %w: want at most %s, have %s", c.Key, c.Dir, c.File, ErrRaised,
+			c.format(c.Want, defaultPeriod), c.format(have, defaultPeriod))
+	}
+	return nil
 }

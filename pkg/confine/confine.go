@@ -36,6 +36,7 @@ type State struct {
 	Level    string           `json:"level,omitempty"` // SELinux, as the engine picked it, kept for this life
 	Device   device.Held      `json:"device,omitzero"`
 	Ceilings cgroup.Applied   `json:"ceilings,omitzero"`
+	Own      cgroup.Applied   `json:"own,omitzero"` // ceilings of the container's own parent
 	Total    cgroup.Applied   `json:"total,omitzero"`
 	Quota    quota.Applied    `json:"quota,omitzero"` // stays with the layer: pkg/quota's own GC removes it
 	Claims   namespace.Claims `json:"claims,omitempty"`
@@ -147,7 +148,7 @@ func (s State) Alive() bool { return claim.Claim{Pid: s.Pid, Start: s.Start}.Ali
 
 // Check compares what is in force with what was put there: ceilings that `update` has raised, device rules and quotas that are gone.
 func Check(d Dirs, s State) error {
-	return errors.Join(device.Check(Pins(d.Bpffs), s.Device), cgroup.Check(s.Ceilings), cgroup.Check(s.Total), quota.Check(s.Quota))
+	return errors.Join(device.Check(Pins(d.Bpffs), s.Device), cgroup.Check(s.Ceilings, s.Own), cgroup.Check(s.Total), quota.Check(s.Quota))
 }
 
 // GC releases the containers whose process and cgroup are both gone, and drops what the dead claim and the device map's

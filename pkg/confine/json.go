@@ -17,6 +17,7 @@ func (s *State) marshal() []byte {
 		w.Text("level", s.Level, false)
 		s.Device.Encode(&w, "device")
 		s.Ceilings.Encode(&w, "ceilings")
+		s.Own.Encode(&w, "own")
 		s.Total.Encode(&w, "total")
 		s.Quota.Encode(&w, "quota")
 		w.List("claims", len(s.Claims), func(i int) { w.Text("", string(s.Claims[i]), true) })
@@ -45,6 +46,8 @@ func (s *State) unmarshal(b []byte) error {
 			return s.Device.Decode(d)
 		case "ceilings":
 			return s.Ceilings.Decode(d)
+		case "own":
+			return s.Own.Decode(d)
 		case "total":
 			return s.Total.Decode(d)
 		case "quota":

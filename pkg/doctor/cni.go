@@ -42,32 +42,12 @@ func checkCNI(h *Host) []Finding {
 	}
 	made := h.glob("/etc/containers/networks/*.json")
 	for _, p := range made {
-		fs = append(fs, checkNetavark(h, p)...)
+		fs = append(fs, checkResolver(h, p)...)
 	}
 	if len(fs) == 0 {
 		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks and %d of netavark's looked at", len(files), len(made))})
 	}
 	return fs
-}
-
-// checkNetavark looks at a network as podman keeps it for netavark.
-func checkNetavark(h *Host, p string) []Finding {
-	b, err := h.file(p)
-	var n struct {
-		Name string `json:"name"`
-		DNS  bool   `json:"dns_enabled"`
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &n)
-	}
-	if err != nil {
-		return []Finding{{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p}}
-	}
-	if n.DNS && !single(h, n.Name) {
-		return []Finding{{Status: Warn, Text: fmt.Sprintf("%s: network %q has a resolver (aardvark-dns) and is no single tenant's: it tells every container on it the others' names", p, n.Name),
-			Hint: "give each tenant a network (the policy's identity.network says whose), or make it with podman network create --disable-dns"}}
-	}
-	return nil
 }
 
 // single says whether policy gives all that is on a network to one tenant.

@@ -211,3 +211,13 @@ func TestDisk(t *testing.T) {
 	}
 	says(t, checkDisk(h), Warn, "[disk] max is not held")
 }
+
+func TestNetavark(t *testing.T) {
+	t.Parallel()
+	const db, socket = "/run/containers/networks/firewall/firewall-driver", "/etc/systemd/system/sockets.target.wants/bulkhead-connected.socket"
+	if fs := checkNetavark(tree(t, nil)); len(fs) != 0 {
+		t.Errorf("without netavark: %+v", fs)
+	}
+	says(t, checkNetavark(tree(t, map[string]string{db: ""})), Warn, "bulkhead-connected.socket")
+	says(t, checkNetavark(tree(t, map[string]string{db: "", socket: ""})), OK, "at once")
+}

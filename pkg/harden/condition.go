@@ -1,5 +1,7 @@
 package harden
 
+import "slices"
+
 // Limit is what is left of a system call: nothing (the zero Limit), or what Allow says of one argument. Deny is
 // Allow's complement, for filters that allow what they do not name. Both are unions: any one of them is enough.
 type Limit struct {
@@ -77,6 +79,36 @@ var strangePersonalities = func() (c []Compare) {
 	}
 	return c
 }()
+
+// projectRequests are FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR by type and number (linux/fs.h; their size is another for 32-bit
+// programs): they give a file another project than the directory it was made in, and by that another quota or none.
+var projectRequests = []uint64{0x6602, 0x5820}
+
+// otherThan is the complement of some values of a number's lowest bits: whatever leaves them all at some bit, seen from the top.
+func otherThan(bits uint, values []uint64) (c []Compare) {
+	var walk func(bit uint, prefix uint64, values []uint64)
+	walk = func(bit uint, prefix uint64, values []uint64) {
+		if len(values) == 0 {
+			c = append(c, Compare{opMasked, 1<<bits - 1<<bit, prefix})
+		} else if bit > 0 {
+			bit--
+			for _, half := range []uint64{0, 1 << bit} {
+				walk(bit, prefix|half, slices.DeleteFunc(slices.Clone(values), func(v uint64) bool { return v&(1<<bit) != half }))
+			}
+		}
+	}
+	walk(bits, 0, values)
+	return c
+}
+
+// keepProject is what is left of ioctl where the layer's quota must hold.
+func keepProject() Limit {
+	l := Limit{Arg: 1, Allow: otherThan(16, projectRequests)}
+	for _, v := range projectRequests {
+		l.Deny = append(l.Deny, Compare{opMasked, 1<<16 - 1, v})
+	}
+	return l
+}
 
 // holds evaluates the comparison as libseccomp's filter does.
 func (c Compare) holds(v uint64) bool {

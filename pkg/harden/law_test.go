@@ -160,7 +160,7 @@ func (o *oracle) mayRun(name string, args [6]uint64) bool {
 
 // values that conditions are likely to tell apart.
 var edges = []uint64{0, 1, 2, 3, 7, 8, 9, 16, 17, 37, 38, 39, 40, 41, 45, 46, 64, 0x80, 0x20000, 0x20008, 0x20009, 0x40000,
-	0x10000000, 0x7e020000, 0x7fffffff, low32, low32 - 1, low32 + 1, low32 + 1 + 38, 1 << 40, ^uint64(0)}
+	0x5820, 0x6602, 0x401c5820, 0x40086602, 0x40046602, 1<<40 | 0x401c5820, 0x5401, 0x10000000, 0x7e020000, 0x7fffffff, low32, low32 - 1, low32 + 1, low32 + 1 + 38, 1 << 40, ^uint64(0)}
 
 func lawfulSeccomp(t *testing.T, b, a *specs.LinuxSeccomp, deny map[string]Limit) {
 	t.Helper()
@@ -280,7 +280,7 @@ func (r random) seccomp() any {
 	if r.IntN(2) == 0 {
 		s["defaultErrnoRet"] = r.IntN(40)
 	}
-	calls := []string{"mount", "clone", "clone3", "unshare", "personality", "socket", "setns", "read", "bpf", "no_such_call"}
+	calls := []string{"mount", "clone", "clone3", "unshare", "personality", "socket", "setns", "ioctl", "file_setattr", "read", "bpf", "no_such_call"}
 	var rules []any
 	for range r.IntN(8) {
 		rule := map[string]any{"names": r.some(calls), "action": pick(r, actions...), "comment": "kept"}
@@ -393,6 +393,9 @@ func TestItOnlyEverTightens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if i%2 == 1 {
+				rules.holdProject(nil)
+			}
 			check(t, config, rules, hosts()[i%3])
 		}
 		if t.Failed() {
@@ -454,6 +457,7 @@ func TestIntersectNeverGrows(t *testing.T) {
 func TestLimitsAreComplements(t *testing.T) {
 	t.Parallel()
 	rules, _ := ForProfile("strict")
+	rules.holdProject(nil)
 	r := random{rand.New(rand.NewPCG(9, 9))}
 	for name, l := range rules.Deny {
 		if len(l.Allow) == 0 {
@@ -481,6 +485,7 @@ func TestLimitsAreComplements(t *testing.T) {
 			two := uint64(1) << r.IntN(32)
 			test(two | uint64(1)<<r.IntN(32))
 			test(low32 &^ (uint64(1) << r.IntN(32)))
+			test(r.Uint64()>>r.IntN(48)&^0xffff | pick(r, projectRequests...) ^ uint64(1)<<r.IntN(32))
 		}
 	}
 }

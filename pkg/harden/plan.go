@@ -10,6 +10,24 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
+// PlanFor is the rules of all that a policy says of a container: its section's, and what keeps the limit of [disk] from being left.
+func PlanFor(e policy.Effective) (Rules, error) {
+	r, err := Plan(e.Harden)
+	if e.Disk.Max > 0 && e.Mode("disk") != policy.Audit {
+		r.holdProject(e.Harden.KeepSyscalls)
+	}
+	return r, err
+}
+
+// holdProject refuses the calls that take a file out of its project: the kernel lets a file's owner do that in the host's user namespace.
+func (r *Rules) holdProject(keep []string) {
+	for name, l := range map[string]Limit{"ioctl": keepProject(), "file_setattr": {}} {
+		if have, ok := r.Deny[name]; !slices.Contains(keep, name) && (!ok || len(have.Allow) > 0) {
+			r.Deny[name] = l
+		}
+	}
+}
+
 // Plan is the rules of a policy's section: its profile with the section's own lines in it. What a line keeps of the
 // profile's lists, another line of the same policy takes away again: drop and deny win over keep.
 func Plan(h policy.Harden) (Rules, error) {

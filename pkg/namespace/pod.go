@@ -1,6 +1,10 @@
 package namespace
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
+)
 
 // Pod is the pod that a container's cgroupsPath places it in, "" for none. No image can set that path, unlike the
 // annotations that say the same.
@@ -10,14 +14,12 @@ import "strings"
 //	kubepods-besteffort-podUID.slice:crio:CONTAINER              CRI-O, containerd
 //	/kubepods/besteffort/podUID/crio-CONTAINER
 func Pod(cgroupsPath string) string {
+	cgroupsPath = cgroup.WithoutParent(cgroupsPath)
 	parents := cgroupsPath
 	if f := strings.Split(cgroupsPath, ":"); len(f) == 3 && !strings.HasPrefix(cgroupsPath, "/") {
 		parents = f[0]
 	} else if i := strings.LastIndexByte(cgroupsPath, '/'); i >= 0 {
 		parents = cgroupsPath[:i]
-		if j := strings.LastIndexByte(parents, '/'); j >= 0 && strings.HasPrefix(parents[j:], "/account-") {
-			parents = parents[:j] // the accounting parent, of the container's own
-		}
 	}
 	name := strings.TrimSuffix(parents[strings.LastIndexByte(parents, '/')+1:], ".slice")
 	if i := strings.Index(name, "libpod_pod_"); i >= 0 {

@@ -23,7 +23,7 @@ const cacheMagic = "bulkhead policy cache\n"
 
 // cacheLayout is fingerprint()'s value for this source; a test says what to
 // write here after a change of types or defaults.
-const cacheLayout uint64 = 0x12770b580703
+const cacheLayout uint64 = 0xc8c26a30711
 
 // checksum tells torn and changed files from whole ones; nobody forges them. FNV-1a by words: the tables of hash/crc32
 // take longer to make than all else that Load does.

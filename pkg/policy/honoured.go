@@ -52,6 +52,7 @@ func honoured() map[string]string {
 		"cgroup.io_weight":   cgroup,
 		"cgroup.io_max":      cgroup,
 		"cgroup.hugetlb":     cgroup,
+		"cgroup.parent":      harden,
 
 		"total.memory_max": cgroup,
 		"total.pids_max":   cgroup,

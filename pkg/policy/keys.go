@@ -57,6 +57,7 @@ func keys() map[string]key {
 		"cgroup.io_weight":   ceiling[uint64](1, 10000),
 		"cgroup.io_max":      {check: checkIOMax, bound: leastIO},
 		"cgroup.hugetlb":     {check: checkHugetlb, bound: leastHugetlb},
+		"cgroup.parent":      {bound: strictest(true, false)},
 
 		"total.memory_max": ceiling[Bytes](1<<20, 1<<60),
 		"total.pids_max":   ceiling[int64](1, 1<<22),

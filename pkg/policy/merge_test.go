@@ -322,6 +322,7 @@ func swap(n Bytes) *Bytes { return &n }
 var limits = map[string]limit{
 	"level.use":          {"off", "adopt", "tenant", nil},
 	"level.require":      {true, true, true, nil},
+	"cgroup.parent":      {true, true, true, nil},
 	"devices.deny":       {[]string{"a"}[:0], []string{"a"}, []string{"a", "b"}, nil},
 	"cgroup.memory_max":  {Bytes(3), Bytes(2), Bytes(1), nil},
 	"cgroup.memory_high": {Bytes(3), Bytes(2), Bytes(1), nil},

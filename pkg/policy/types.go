@@ -129,6 +129,7 @@ type Cgroup struct {
 	IOWeight   uint64            `toml:"io_weight"`  // 1 to 10000
 	IOMax      map[string]IORate `toml:"io_max"`     // by device node
 	Hugetlb    map[string]Bytes  `toml:"hugetlb"`    // by page size, "2MB"
+	Parent     bool              `toml:"parent"`     // ceilings on a cgroup above the container's too
 }
 
 // IORate is the ceiling of one block device.

@@ -56,8 +56,10 @@ type Applied struct {
 // Dir is where the numbers that are taken are written down.
 func Dir(lib string) string { return filepath.Join(lib, "projects") }
 
-// Apply gives the layer a project, if it has none, and holds it to the plan. A limit that an engine has set, in a project
-// of the layer's own, is only lowered. ErrNone: the file system cannot.
+// Apply gives the layer a project of ours, if it has none, and holds it to the plan. A limit that an engine has set is only
+// lowered. podman gives each layer on XFS a project from overlay/ID down, in which it makes directories of its own to mount
+// and to remove a container: where our limit is the lower one it is not that project's, which a full layer would stop.
+// ErrNone: the file system cannot.
 func Apply(lib string, p Plan) (a Applied, err error) {
 	upper, err := openDir(p.Upper)
 	if err != nil {
@@ -82,23 +84,22 @@ func Apply(lib string, p Plan) (a Applied, err error) {
 		id = 0
 	}
 	a = Applied{Upper: p.Upper, Work: p.Work, Project: id, Max: uint64(p.Max)}
-	if id == 0 {
+	engine, err := engineLimit(upper)
+	if err != nil {
+		return Applied{}, err
+	}
+	if engine != 0 && engine <= a.Max {
+		if a.Max = engine; id != 0 && !ours(id) {
+			return a, nil
+		}
+	}
+	if !ours(id) {
 		if a.Project, err = take(lib, upper, p.Upper); err != nil {
 			return Applied{}, err
 		}
 		a.New = true
 		if err := a.give(a.Project); err != nil {
 			return a, errors.Join(err, Remove(lib, a))
-		}
-	}
-	if !ours(a.Project) {
-		u, err := kquota.Get(upper, a.Project)
-		if err != nil {
-			return a, err
-		}
-		if u.Max != 0 && u.Max < a.Max {
-			a.Max = u.Max
-			return a, nil
 		}
 	}
 	if err := kquota.SetMax(upper, a.Project, a.Max); err != nil {
@@ -169,7 +170,7 @@ func Remove(lib string, a Applied) error {
 		return err
 	}
 	defer f.Close()
-	before, err := storeProject(a.Upper)
+	before, err := projectAt(filepath.Dir(a.Upper))
 	return errors.Join(err, a.give(before), kquota.SetMax(f, a.Project, 0), forget(lib, a.Project))
 }
 
@@ -260,13 +261,25 @@ func projectOf(upper *os.File) (id uint32, shared bool, err error) {
 }
 
 // storeProject is the project of a layer's store, two directories up (overlay/ID/diff).
-func storeProject(upper string) (uint32, error) {
-	store, err := openDir(filepath.Dir(filepath.Dir(upper)))
+func storeProject(upper string) (uint32, error) { return projectAt(filepath.Dir(filepath.Dir(upper))) }
+
+func projectAt(dir string) (uint32, error) {
+	f, err := openDir(dir)
 	if err != nil {
 		return 0, err
 	}
-	defer store.Close()
-	return kquota.Project(store)
+	defer f.Close()
+	return kquota.Project(f)
+}
+
+// engineLimit is the limit of the project that an engine gave the layer, at overlay/ID; 0 is none.
+func engineLimit(upper *os.File) (uint64, error) {
+	id, err := projectAt(filepath.Dir(upper.Name()))
+	if err != nil || id == 0 {
+		return 0, err
+	}
+	u, err := kquota.Get(upper, id)
+	return u.Max, err
 }
 
 // take finds a number that nobody has, and writes it down.

@@ -2,6 +2,8 @@ package tenant
 
 import (
 	"strings"
+
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 )
 
 // place is what linux.cgroupsPath says. No image and no pod spec can set it.
@@ -24,6 +26,7 @@ var leafPrefixes = []struct{ prefix, engine string }{
 // "/PARENT/libpod-payload-ID".
 func parseCgroupsPath(path, id string) place {
 	var pl place
+	path = cgroup.WithoutParent(path)
 	if parts := strings.Split(path, ":"); len(parts) == 3 && !strings.HasPrefix(path, "/") {
 		pl.parents = names(parts[0])
 		for _, l := range leafPrefixes {

@@ -38,10 +38,12 @@ type Account struct {
 	Pid       int       `json:"pid,omitzero"`
 	HostNet   bool      `json:"host_net,omitzero"` // it is in this host's network namespace: only its sockets tell its bytes
 	OwnNet    bool      `json:"own_net,omitzero"`  // its network namespace is no other container's: its sockets tell its bytes where no interface does
+	NoIO      bool      `json:"no_io,omitzero"`    // no io controller on its cgroup: requests to disks are an ancestor's
 	Start     time.Time `json:"start"`
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
 	Cgroups   []Cgroup  `json:"cgroups,omitempty"`
+	Base      *cpuTimes `json:"base,omitzero"` // where no program counts: what the runtime's init had used when the account was opened
 
 	path     string
 	again    bool // its receipt may have been written before
@@ -56,6 +58,7 @@ const (
 	accountExt = ".json"
 	closingExt = ".closing" // being closed: its receipt may be in the ledger already
 	netExt     = ".net"     // readings handed over
+	sampleExt  = ".sample"  // what the files said last, where no program counts
 	badExt     = ".bad"     // set aside
 )
 
@@ -71,18 +74,30 @@ func Open(d Dirs, o Opening) (*Account, error) {
 		return have, nil
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
+	a.NoIO = uncountedIO(a.Cgroups)
 	a.HostNet = o.Pid > 0 && sameNamespace(o.Pid, "net")
 	a.OwnNet = o.Pid > 0 && !a.HostNet && !o.joined()
 	if werr := a.place(d); werr != nil {
 		return nil, fmt.Errorf("open account of %q: %w", o.ID, errors.Join(werr, err))
 	}
 	if err == nil {
-		err = register(d, a)
+		if err = register(d, a); err != nil {
+			err = errors.Join(err, a.countByFiles(d))
+		}
 	}
 	if err != nil {
 		return a, fmt.Errorf("count usage of %q: %w", o.ID, err)
 	}
 	return a, nil
+}
+
+// countByFiles makes ready for figures from the cgroups' files, which are all that there is where no program counts.
+func (a *Account) countByFiles(d Dirs) error {
+	var f figures
+	f.readAll(a.Cgroups)
+	a.Base = f.files.CPU
+	// where it lies, and nowhere else: a life has one account
+	return errors.Join(writeFile(a.path, sealed(a.marshal()), d.Durable), keepIO(a.Cgroups))
 }
 
 func newAccount(o Opening) (*Account, error) {

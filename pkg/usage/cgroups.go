@@ -3,16 +3,19 @@ package usage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/systemd"
 )
 
 // Cgroup is one of a container's cgroups: one in cgroup v2, one for each
@@ -131,11 +134,109 @@ func ownPath(where, id string) string {
 		if i < len(where) && where[i] != '/' {
 			continue
 		}
-		if strings.Contains(path.Base(where[:i]), id) {
+		if base := path.Base(where[:i]); strings.Contains(base, id) || cgroup.IsParent(base, id) {
 			return where[:i]
 		}
 	}
 	return where
+}
+
+// uncountedIO says whether the block layer charges the container's requests to a cgroup above it: in v2 where nobody turned the io
+// controller on. (v1's has a hierarchy of its own.)
+func uncountedIO(all []Cgroup) bool {
+	if len(all) != 1 || all[0].Hierarchy != 0 {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Stat(filepath.Join(all[0].Dir, "io.stat"), &st) == unix.ENOENT
+}
+
+// keepIO has systemd keep the io controller on for a container's own parent: it would turn it off, and its counts be lost, with the
+// scope below that wanted it.
+func keepIO(all []Cgroup) error {
+	for _, c := range all {
+		if unit := filepath.Base(c.Dir); c.Hierarchy == 0 && cgroup.IsParent(unit, "") && strings.HasSuffix(unit, ".slice") && systemd.Running() {
+			return (&systemd.Manager{}).SetProperties(unit, []systemd.Property{{Name: "IOAccounting", Switch: true, Value: 1}})
+		}
+	}
+	return nil
+}
+
+// removeParent removes a container's own parent, if that is what dir is and nobody is in it. A slice is systemd's to end.
+func removeParent(dir, id string) error {
+	unit := filepath.Base(dir)
+	if !cgroup.IsParent(unit, id) || occupied(dir) {
+		return nil
+	}
+	if strings.HasSuffix(unit, ".slice") && systemd.Running() {
+		if err := (&systemd.Manager{}).Stop(unit); err != nil && !errors.Is(err, systemd.ErrNoUnit) {
+			return fmt.Errorf("remove cgroup %q: %w", dir, err)
+		}
+	}
+	removeEmpty(dir)
+	return nil
+}
+
+// removeEmpty removes a cgroup and those below it, in which nobody is.
+func removeEmpty(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeEmpty(filepath.Join(dir, e.Name()))
+		}
+	}
+	os.Remove(dir) // occupied: a process that outlived its container is `bulkhead rogues`'
+}
+
+// sweepParents removes containers' own parents that no account knows, older than grace: those of starts that failed.
+func sweepParents(known []*Account, grace time.Duration) (n int, err error) {
+	tree, err := cgroup.Find(cgroup.DefaultRoot)
+	if err != nil {
+		return 0, err
+	}
+	keep := map[string]bool{}
+	for _, a := range known {
+		for _, c := range a.Cgroups {
+			keep[filepath.Base(c.Dir)] = true
+		}
+	}
+	var errs []error
+	walk := func(dir string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV): // gone since it was listed
+			return nil
+		case err != nil || !e.IsDir():
+			return err
+		case !cgroup.IsParent(e.Name(), ""):
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil || keep[e.Name()] || time.Since(info.ModTime()) < grace || occupied(dir) {
+			return filepath.SkipDir
+		}
+		if err := removeParent(dir, ""); err != nil {
+			errs = append(errs, err)
+		} else {
+			n++
+		}
+		return filepath.SkipDir
+	}
+	roots := []string{tree.Unified}
+	if !tree.Pure {
+		entries, err := os.ReadDir(tree.Root)
+		errs = append(errs, err)
+		for _, e := range entries {
+			if e.IsDir() && filepath.Join(tree.Root, e.Name()) != tree.Unified { // a link is one of them by another name
+				roots = append(roots, filepath.Join(tree.Root, e.Name()))
+			}
+		}
+	}
+	for _, root := range roots {
+		if root != "" {
+			errs = append(errs, filepath.WalkDir(root, walk))
+		}
+	}
+	return n, errors.Join(errs...)
 }
 
 // mountOf is where a hierarchy is mounted; "" where it has no place that we know.

@@ -109,31 +109,18 @@ func sameFile(f *os.File, path string) bool {
 // What an error leaves is for GC.
 func (a *Account) forget(d Dirs) error {
 	err := unix.Unlink(a.path)
-	for _, name := range a.netFiles(d) {
+	for _, name := range append(a.files(d, netExt), a.files(d, sampleExt)...) {
 		kfile.Remove(name)
 		unix.Rmdir(filepath.Dir(name)) // if it was the container's last life
 	}
 	unregister(d, a)
 	for _, c := range a.Cgroups {
-		if filepath.Base(c.Dir) == "account-"+a.ID { // the accounting parent, which was there for us
-			removeEmpty(c.Dir)
-		}
+		err = errors.Join(err, removeParent(c.Dir, a.ID))
 	}
 	if err != nil {
-		return fmt.Errorf("remove account, its receipt being written: %w", err)
+		return fmt.Errorf("remove what was kept for the account, its receipt being written: %w", err)
 	}
 	return nil
-}
-
-// removeEmpty removes a cgroup and those below it, in which nobody is.
-func removeEmpty(dir string) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.IsDir() {
-			removeEmpty(filepath.Join(dir, e.Name()))
-		}
-	}
-	os.Remove(dir) // occupied: a process that outlived its container is `bulkhead rogues`'
 }
 
 // receipt is what is known of the life now.
@@ -155,6 +142,10 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		fig.files = *last
 	}
 	fig.fill(&r)
+	if a.NoIO {
+		r.IO, r.How.IO = nil, Absent
+		r.note("no io controller on the cgroup: bytes to disks are not known")
+	}
 	if c.Leftovers > 0 && (r.Leftovers == nil || *r.Leftovers < c.Leftovers) {
 		r.Leftovers = &c.Leftovers
 	}

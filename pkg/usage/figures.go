@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	kfile "github.com/bulkhead-containers/bulkhead/internal/kernel/file"
 )
 
@@ -17,6 +19,7 @@ type figures struct {
 	end     uint64 // CLOCK_BOOTTIME of its last exit, 0 if not known
 	io      []IO
 	files   cgroupSample
+	base    *cpuTimes // by the files, when the account was opened
 	left    uint64
 	alive   bool // a cgroup of it is still there
 }
@@ -32,6 +35,7 @@ func (a *Account) figures(d Dirs) figures {
 		f.io, _ = ioOf(d, a.Token)
 	}
 	f.readAll(a.Cgroups)
+	f.base = a.Base
 	return f
 }
 
@@ -45,6 +49,10 @@ func (f *figures) readAll(cgroups []Cgroup) {
 
 // read adds what a cgroup's files say.
 func (f *figures) read(c Cgroup) {
+	var st unix.Stat_t
+	if unix.Stat(c.Dir, &st) != nil || st.Ino != c.ID {
+		return // gone, or a later life's by the same name
+	}
 	procs, err := kfile.Read(filepath.Join(c.Dir, "cgroup.procs"))
 	if err != nil {
 		return
@@ -89,6 +97,9 @@ func (f *figures) read(c Cgroup) {
 		set(&f.files.Memory, number("memory.peak"))
 		set(&f.files.OOM, field("memory.events", "oom_kill", 1))
 		set(&f.files.Pids, number("pids.peak"))
+		if b, err := kfile.Read(filepath.Join(c.Dir, "io.stat")); err == nil {
+			f.files.IO, f.files.HasIO = unstackIO(parseIOStat(string(b))), true
+		}
 		return
 	}
 	if c.has("cpuacct") {
@@ -130,6 +141,8 @@ func (f *figures) cpu() (total, base cpuTimes, how string) {
 	}
 	if f.Flags&[2]uint32{hasBaseV2, hasBaseV1}[i] != 0 {
 		base = f.Base[i]
+	} else if f.base != nil {
+		base = *f.base
 	}
 	return total, base, how
 }
@@ -186,7 +199,7 @@ func (f *figures) fill(r *Receipt) {
 		raw := total.NS
 		r.CPUUser, r.CPUSystem, r.CPURaw = &user, &system, &raw
 		if f.Flags&(hasBaseV1|hasBaseV2) == 0 {
-			r.note("cpu includes the runtime's own init")
+			r.note("cpu includes some of the runtime's own init")
 		}
 	}
 	switch {
@@ -220,6 +233,9 @@ func (f *figures) fill(r *Receipt) {
 			var none uint64
 			r.Leftovers = &none
 		}
+	}
+	if !f.counted && f.files.HasIO {
+		r.IO, r.How.IO = f.files.IO, f.files.how()
 	}
 	if f.Flags&hasExit != 0 {
 		code := exitCode(f.ExitCode)

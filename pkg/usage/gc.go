@@ -16,6 +16,7 @@ type Swept struct {
 	Closed  []Receipt // accounts that nobody closed
 	Bad     []string  // accounts that cannot be read, set aside as FILE.bad
 	Entries int       // map entries without an account
+	Parents int       // cgroups of containers that are gone, which an engine does not know
 }
 
 // GC closes the accounts of containers that are gone, once each, folds in
@@ -67,6 +68,9 @@ func GC(d Dirs, grace time.Duration) (Swept, error) {
 	}
 	n, err := sweepMaps(d)
 	done.Entries = n
+	errs = append(errs, err)
+	// A start that is under way has made its cgroups and no account yet.
+	done.Parents, err = sweepParents(accounts, max(grace, time.Minute))
 	return done, errors.Join(append(errs, err)...)
 }
 

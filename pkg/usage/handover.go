@@ -26,7 +26,17 @@ type cgroupSample struct {
 	Memory *uint64   `json:"memory_peak_bytes,omitzero"`
 	OOM    *uint64   `json:"oom_kills,omitzero"`
 	Pids   *uint64   `json:"pids_peak,omitzero"`
-	Empty  bool      `json:"empty,omitzero"` // nobody was left who could use more
+	IO     []IO      `json:"io,omitempty"`
+	HasIO  bool      `json:"has_io,omitzero"` // the io controller is on, and IO, if it is empty, is none
+	Empty  bool      `json:"empty,omitzero"`  // nobody was left who could use more
+}
+
+// cpu never falls, so of two samples the one with more is the later.
+func (s *cgroupSample) cpu() uint64 {
+	if s.CPU == nil {
+		return 0
+	}
+	return s.CPU.NS
 }
 
 // how says how figures of the files were had.
@@ -73,7 +83,7 @@ func HandOver(d Dirs, r NetReading) error {
 func (a *Account) note(d Dirs, r reading) error {
 	line := sealed(r.marshal())
 	var errs []error
-	for _, name := range a.netFiles(d) {
+	for _, name := range a.files(d, netExt) {
 		err := appendLine(name, line)
 		if err == nil {
 			return nil
@@ -83,21 +93,31 @@ func (a *Account) note(d Dirs, r reading) error {
 	return errors.Join(errs...)
 }
 
-// resample keeps what the files of a container that lives say now, where the programs do not count: if nobody is there at
-// its end, this is the last that is known.
+// resample keeps what the files of a container that lives say now, in place of what they said before, where the programs do
+// not count: if nobody is there at its end, this is the last that is known.
 func (a *Account) resample(d Dirs) error {
 	s := a.sample(d)
 	if s == nil {
 		return nil
 	}
-	return a.note(d, reading{V: Version, Sample: s})
+	r := reading{V: Version, Sample: s}
+	line := sealed(r.marshal())
+	var errs []error
+	for _, name := range a.files(d, sampleExt) {
+		err := writeFile(name, line, false)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
-// netFiles are where an account's readings lie: beside it, or where there is
+// files are where an account's readings lie: beside it, or where there is
 // no room in the run directory.
-func (a *Account) netFiles(d Dirs) []string {
-	names := []string{a.base() + netExt}
-	if spare := filepath.Join(openDirs(d)[1], dirName(a.ID), lifeName(a.Life)+netExt); spare != names[0] {
+func (a *Account) files(d Dirs, ext string) []string {
+	names := []string{a.base() + ext}
+	if spare := filepath.Join(openDirs(d)[1], dirName(a.ID), lifeName(a.Life)+ext); spare != names[0] {
 		names = append(names, spare)
 	}
 	return names
@@ -151,7 +171,7 @@ func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, er
 			torn++
 			return nil
 		}
-		if r.Sample != nil {
+		if r.Sample != nil && (last == nil || r.Sample.cpu() >= last.cpu()) { // what CNI's DEL saw, or gc
 			last = r.Sample
 		}
 		if r.Net.IfName == "" { // a sample alone
@@ -167,7 +187,7 @@ func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, er
 		return nil
 	}
 	var errs []error
-	for _, name := range a.netFiles(d) {
+	for _, name := range append(a.files(d, netExt), a.files(d, sampleExt)...) {
 		f, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

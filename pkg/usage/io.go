@@ -95,6 +95,50 @@ func ioOf(d Dirs, token uint64) ([]IO, error) {
 	return unstack(used, all), nil
 }
 
+// parseIOStat reads cgroup v2's io.stat: MAJOR:MINOR rbytes=N wbytes=N …
+func parseIOStat(s string) (all []IO) {
+	for line := range strings.Lines(s) {
+		f := strings.Fields(line)
+		if len(f) < 3 { // an empty line, or a device that has moved nothing
+			continue
+		}
+		io := IO{Dev: f[0]}
+		for _, field := range f[1:] {
+			key, value, _ := strings.Cut(field, "=")
+			n, err := strconv.ParseUint(value, 10, 64)
+			switch {
+			case err != nil:
+			case key == "rbytes":
+				io.Read = n
+			case key == "wbytes":
+				io.Write = n
+			}
+		}
+		all = append(all, io)
+	}
+	return all
+}
+
+// unstackIO is unstack for figures by device number.
+func unstackIO(all []IO) []IO {
+	if len(all) == 0 {
+		return nil
+	}
+	byDev := map[string]disk{}
+	for _, d := range disks() {
+		byDev[d.dev()] = d
+	}
+	used := make([]disk, len(all))
+	for i, io := range all {
+		d, ok := byDev[io.Dev]
+		if ok {
+			d.below = diskBelow(d.name)
+		}
+		used[i] = d
+	}
+	return unstack(used, all)
+}
+
 // unstack leaves out of each disk's bytes what came down from a disk that is
 // stacked on it: the kernel counts a request at each layer that it passes, and
 // a sum over disks must have it once.

@@ -25,6 +25,7 @@ func (a *Account) marshal() []byte {
 		w.Integer("pid", a.Pid, false)
 		w.Flag("host_net", a.HostNet)
 		w.Flag("own_net", a.OwnNet)
+		w.Flag("no_io", a.NoIO)
 		w.Time("start", a.Start, true)
 		w.Number("start_boot_ns", a.StartBoot, true)
 		w.Number("token", a.Token, true)
@@ -37,13 +38,32 @@ func (a *Account) marshal() []byte {
 				w.Number("id", c.ID, true)
 			})
 		})
+		a.Base.encode(&w, "base")
 	})
 	return w.B
 }
 
+func (c *cpuTimes) encode(w *wire.Writer, name string) {
+	if c != nil {
+		w.Object(name, func() {
+			w.Number("ns", c.NS, true)
+			w.Number("user", c.User, true)
+			w.Number("system", c.System, true)
+		})
+	}
+}
+
+func (c *cpuTimes) decode(d *wire.Decoder) error {
+	return wire.Object(d, func(name string) error { return wire.Value(d, c.member(name)) })
+}
+
 func (a *Account) unmarshal(b []byte) error {
 	return wire.Whole(b, func(d *wire.Decoder, name string) error {
-		if name == "cgroups" {
+		switch name {
+		case "base":
+			a.Base = &cpuTimes{}
+			return a.Base.decode(d)
+		case "cgroups":
 			return wire.List(d, func() error {
 				var c Cgroup
 				err := wire.Object(d, func(name string) error { return wire.Value(d, c.member(name)) })
@@ -92,6 +112,8 @@ func (a *Account) member(name string) any {
 		return &a.HostNet
 	case "own_net":
 		return &a.OwnNet
+	case "no_io":
+		return &a.NoIO
 	case "start":
 		return &a.Start
 	case "start_boot_ns":
@@ -148,13 +170,7 @@ func (r *Receipt) marshal() []byte {
 		figure(&w, "oom_kills", r.OOMKills)
 		figure(&w, "pids_peak", r.PidsPeak)
 		figure(&w, "cpu_raw_ns", r.CPURaw)
-		w.List("io", len(r.IO), func(i int) {
-			w.Object("", func() {
-				w.Text("dev", r.IO[i].Dev, true)
-				w.Number("read_bytes", r.IO[i].Read, true)
-				w.Number("write_bytes", r.IO[i].Write, true)
-			})
-		})
+		encodeIO(&w, r.IO)
 		figure(&w, "task_read_bytes", r.TaskRead)
 		figure(&w, "task_write_bytes", r.TaskWrite)
 		w.List("net", len(r.Net), func(i int) { r.Net[i].encode(&w, "") })
@@ -174,6 +190,25 @@ func (r *Receipt) marshal() []byte {
 		w.Text("sum", r.Sum, false)
 	})
 	return w.B
+}
+
+func encodeIO(w *wire.Writer, all []IO) {
+	w.List("io", len(all), func(i int) {
+		w.Object("", func() {
+			w.Text("dev", all[i].Dev, true)
+			w.Number("read_bytes", all[i].Read, true)
+			w.Number("write_bytes", all[i].Write, true)
+		})
+	})
+}
+
+func decodeIO(d *wire.Decoder, to *[]IO) error {
+	return wire.List(d, func() error {
+		var io IO
+		err := wire.Object(d, func(name string) error { return wire.Value(d, io.member(name)) })
+		*to = append(*to, io)
+		return err
+	})
 }
 
 func (n *Net) encode(w *wire.Writer, name string) {
@@ -211,12 +246,7 @@ func (r *Receipt) unmarshal(b []byte) error {
 			r.Exit = new(int)
 			return wire.Value(d, r.Exit)
 		case "io":
-			return wire.List(d, func() error {
-				var io IO
-				err := wire.Object(d, func(name string) error { return wire.Value(d, io.member(name)) })
-				r.IO = append(r.IO, io)
-				return err
-			})
+			return decodeIO(d, &r.IO)
 		case "net":
 			return wire.List(d, func() error {
 				var n Net
@@ -370,16 +400,12 @@ func (r *reading) marshal() []byte {
 		r.Net.encode(&w, "net")
 		if r.Sample != nil {
 			w.Object("sample", func() {
-				if c := r.Sample.CPU; c != nil {
-					w.Object("cpu", func() {
-						w.Number("ns", c.NS, true)
-						w.Number("user", c.User, true)
-						w.Number("system", c.System, true)
-					})
-				}
+				r.Sample.CPU.encode(&w, "cpu")
 				figure(&w, "memory_peak_bytes", r.Sample.Memory)
 				figure(&w, "oom_kills", r.Sample.OOM)
 				figure(&w, "pids_peak", r.Sample.Pids)
+				encodeIO(&w, r.Sample.IO)
+				w.Flag("has_io", r.Sample.HasIO)
 				w.Flag("empty", r.Sample.Empty)
 			})
 		}
@@ -411,13 +437,17 @@ func (s *cgroupSample) decode(d *wire.Decoder) error {
 		switch name {
 		case "cpu":
 			s.CPU = &cpuTimes{}
-			return wire.Object(d, func(name string) error { return wire.Value(d, s.CPU.member(name)) })
+			return s.CPU.decode(d)
 		case "memory_peak_bytes":
 			return counted(d, &s.Memory)
 		case "oom_kills":
 			return counted(d, &s.OOM)
 		case "pids_peak":
 			return counted(d, &s.Pids)
+		case "io":
+			return decodeIO(d, &s.IO)
+		case "has_io":
+			return wire.Value(d, &s.HasIO)
 		case "empty":
 			return wire.Value(d, &s.Empty)
 		}

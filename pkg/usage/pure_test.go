@@ -157,3 +157,11 @@ func TestParseDisks(t *testing.T) {
 		}
 	}
 }
+
+func TestParseIOStat(t *testing.T) {
+	t.Parallel()
+	have := parseIOStat("254:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n7:0 \n\n8:16 wbytes=x rbytes=1\n")
+	if diff := cmp.Diff([]IO{{"254:0", 4096, 8192}, {"8:16", 1, 0}}, have); diff != "" {
+		t.Error(diff)
+	}
+}

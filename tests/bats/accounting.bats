@@ -38,6 +38,30 @@ all_exact() {
 	each_engine all_exact
 }
 
+oomed() {
+	# shellcheck disable=SC2034 # launch reads them
+	local OPTIONS=(--memory 32m --memory-swap 32m) BUNDLE_JQ='.linux.resources.memory.limit = 33554432'
+	run launch "blue-oom-$VIA" blue sh -c 'dd if=/dev/zero of=/dev/null bs=200M count=1; exit 3'
+	[ "$(last "blue-oom-$VIA" '.oom_kills == 1 and .exit == 3 and .memory_peak_bytes > 30000000 and .memory_peak_bytes <= 33554432')" = true ] ||
+		fail "$(last "blue-oom-$VIA" .)" || return
+	run launch "blue-fits-$VIA" blue dd if=/dev/zero of=/dev/null bs=10M count=1
+	[ "$(last "blue-fits-$VIA" '.oom_kills == 0 and .exit == 0')" = true ] || fail "the control: $(last "blue-fits-$VIA" .)"
+}
+@test "processes killed for want of memory" {
+	requires root netns podman bpf
+	each_engine oomed
+}
+
+parent_exact() {
+	VIA=podman-$RUNTIME all_exact || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')"
+}
+@test "every figure is exact below a cgroup of the container's own that outlives the runtime's" {
+	requires root netns podman bpf
+	cat >>"$POLICY" <<<$'[cgroup]\nparent = true'
+	each_runtime parent_exact
+}
+
 writes() {
 	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/dev/shm/none bs=1M count=3
 	[ "$status" -eq 0 ] || fail "$output" || return
@@ -112,7 +136,7 @@ without_programs() { # WANTED-HOW
 	podman wait "$name" >/dev/null
 	podman rm -f -t 0 "$name" >/dev/null
 	[ "$(last "$name" '[.how.cpu, .how.memory] | unique | join(" ")')" = "$1" ] || fail "want $1: $(last "$name" .)" || return
-	[ -z "$(find /sys/fs/cgroup -name 'account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'account-*')" || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')" || return
 	[ "$1" = absent ] || [ "$(last "$name" '.cpu_raw_ns > 2000000 and .memory_peak_bytes > 100000 and .how.io == "absent"')" = true ] || fail "$(last "$name" .)"
 }
 @test "without eBPF the accounting parent has the figures; without it nobody has" {
@@ -148,6 +172,48 @@ no_interface() { # NETWORK BYTES-JQ
 	ip netns del own
 }
 
+# User-mode network stacks end every connection of the container and begin one of their own: what counts is what the
+# container's sockets sent and were sent, which its own kernel counts too (IpExt of /proc/net/netstat).
+fetches() { # NAME OPTION...: 700 KiB from outside
+	local name=$1 in out
+	shift
+	run podman run --name "$name" --cgroup-parent "$SANDBOX_CGROUP/user" "$@" "$IMAGE" sh -c \
+		'wget -q -O - http://192.0.2.2/f | wc -c; sleep 0.3; grep IpExt /proc/net/netstat | cut -d " " -f 8,9'
+	podman rm -f -t 0 "$name" >/dev/null
+	contains "$output" 716800 || return
+	read -r in out < <(tail -n 1 <<<"$output")
+	[ "$in" -gt 716800 ] || fail "$output" || return
+	# but for the last packets of a connection whose socket has gone (TIME_WAIT), which are nobody's
+	[ "$(receipts | jq -cs "def near(n): . <= n and . >= n - 3 * 60; last | .how.net == \"exact\" and (.net | length) == 1
+		and (.net[0] | .network == \"own\" and .layer == 3 and (.in_bytes | near($in)) and (.out_bytes | near($out)))")" = true ] ||
+		fail "want $in and $out bytes: $(receipts | jq -cs 'last | .net')"
+}
+@test "bytes of pasta and slirp4netns, at the container's sockets" {
+	requires root netns podman runc bpf hybrid command:pasta command:slirp4netns command:ip # in a guest there is neither
+	policy <<<$'[network]\nmode = "audit"' # no port can guard such an interface: else the start is refused
+	ip netns add peer
+	ip link add user0 type veth peer name user1 netns peer
+	ip addr add 192.0.2.1/24 dev user0
+	ip link set user0 up
+	ip route add default via 192.0.2.2
+	ip -n peer addr add 192.0.2.2/24 dev user1
+	ip -n peer link set user1 up
+	mkdir -p "$SANDBOX/www"
+	head -c 716800 /dev/zero >"$SANDBOX/www/f"
+	ip netns exec peer busybox httpd -h "$SANDBOX/www" -p 80
+	RUNTIME=runc fetches user-slirp --network slirp4netns
+	ip netns add own
+	pasta -f -e -4 --config-net --no-map-gw --netns-only --runas 0 --netns /run/netns/own >/dev/null 2>&1 3>&- &
+	local pasta=$!
+	eventually ip -n own link show dev user0 up
+	RUNTIME=runc fetches user-pasta --network ns:/run/netns/own
+	kill $pasta
+	ip netns pids peer | xargs kill
+	ip netns del own
+	ip netns del peer
+	ip route del default || true
+}
+
 layer() {
 	local name=blue-layer-$RUNTIME
 	run podman run --name "$name" "$IMAGE" dd if=/dev/zero of=/big bs=1M count=2
@@ -158,6 +224,31 @@ layer() {
 @test "bytes of the writable layer" {
 	requires root netns podman bpf
 	each_runtime layer
+}
+
+# Whoever owns a file may give it another project, in the host's user namespace: [disk] max refuses the calls (the quota itself
+# is tried in guest-disk.bats).
+leaves() { podman run --rm --network none -v "$BULKHEAD_BIN/test/project:/project:ro" "$@" "$IMAGE" /project leave /; }
+stays() {
+	local option
+	policy <<<$'[disk]\nmax = "1GiB"'
+	for option in "" seccomp=unconfined; do
+		run leaves ${option:+--security-opt "$option"}
+		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$option: $output" || return
+	done
+	run leaves
+	lacks "$output" "file_setattr: done" || return
+	start blue-stays >/dev/null
+	run bulkhead verify blue-stays
+	lacks "$output" ioctl || return
+	policy </dev/null
+	podman rm -f -t 0 blue-stays >/dev/null
+	run leaves
+	[ "$(grep -c '^\(setflags\|fssetxattr\).*: done$' <<<"$output")" = 4 ] || fail "the control: $output"
+}
+@test "a writable layer that is limited cannot leave its project" {
+	requires root netns podman bpf
+	each_runtime stays
 }
 
 raw_frames() {

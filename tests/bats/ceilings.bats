@@ -59,13 +59,10 @@ fork_bomb() {
 
 allocation_bomb() {
 	small
-	# busybox has no allocator to call; a tail of an endless line without a newline keeps all of it
-	dir=$(bundle "alloc-$RUNTIME" sh -c 'head -c 200000000 /dev/zero | tail -n 1 | wc -c; echo "status $?"')
+	dir=$(bundle "alloc-$RUNTIME" sh -c 'dd if=/dev/zero of=/dev/null bs=20M count=1 && echo fits; dd if=/dev/zero of=/dev/null bs=200M count=1 && echo all; echo end')
 	run runtime "$RUNTIME" run --bundle "$dir" "alloc-$RUNTIME"
-	lacks "$output" "200000000" || return
-	dir=$(bundle "fits-$RUNTIME" sh -c 'head -c 8000000 /dev/zero | tail -n 1 | wc -c')
-	run runtime "$RUNTIME" run --bundle "$dir" "fits-$RUNTIME"
-	contains "$output" "8000000"
+	lacks "$output" all || return
+	contains "$output" fits end
 }
 
 @test "an allocation bomb ends at memory_max (attack); what fits, fits (control)" {
@@ -298,4 +295,31 @@ total_without_parent() {
 @test "a tenant with a total does not start outside its parent; under audit the same line is logged" {
 	requires root podman
 	each_runtime total_without_parent
+}
+
+# allocate NAME: does the container get 80 MB?
+allocate() { podman exec "$1" dd if=/dev/zero of=/dev/null bs=80M count=1 >/dev/null 2>&1; }
+
+own_parent() {
+	local with
+	for with in false true; do
+		small "parent = $with"
+		start "own-$RUNTIME" --memory 1g --cpu-shares 512 || return
+		allocate "own-$RUNTIME" && { fail "parent = $with: 80 MB before the ceiling was raised"; return; }
+		podman update --memory 1g --memory-swap 1g "own-$RUNTIME" >/dev/null || return
+		if [ $with = true ]; then
+			allocate "own-$RUNTIME" && { fail "update raised the ceiling on the parent"; return; }
+			run bulkhead verify "own-$RUNTIME"
+			lacks "$output" "memory_max" || return
+		else
+			allocate "own-$RUNTIME" || fail "control: without a parent update raises no ceiling" || return
+		fi
+		podman rm -f -t 0 "own-$RUNTIME" || return
+	done
+	bulkhead gc --grace 0s >/dev/null
+}
+
+@test "podman update does not lift a ceiling that the container's own parent has (attack); without one it does (control)" {
+	requires root podmanupdate
+	each_runtime own_parent
 }

@@ -1,5 +1,5 @@
-// Package systemd sets resource properties of units over systemd's private D-Bus socket. It speaks the one method call
-// that a hook needs, by hand: godbus costs every start of a container its package initialisation, and the system
+// Package systemd sets resource properties of units, and stops them, over systemd's private D-Bus socket. It speaks the two
+// method calls that a hook needs, by hand: godbus costs every start of a container its package initialisation, and the system
 // bus daemon would be one more process on the way.
 package systemd
 
@@ -42,6 +42,7 @@ type Property struct {
 	Name   string
 	Device string // a device node, for IO…Max
 	Value  uint64 // ^0: no limit
+	Switch bool   // the property is a boolean: Value 0 or 1
 }
 
 // SetProperties sets properties of a unit for as long as it lives (SetUnitProperties, runtime): systemd puts them in
@@ -49,6 +50,24 @@ type Property struct {
 //
 //	systemctl set-property --runtime UNIT NAME=VALUE …
 func (m *Manager) SetProperties(unit string, props []Property) error {
+	if err := m.call(setUnitProperties(unit, props)); err != nil {
+		return fmt.Errorf("set properties of %s: %w", unit, err)
+	}
+	return nil
+}
+
+// Stop asks systemd to stop a unit, and does not wait until it has. Whatever lies in a slice ends with it.
+//
+//	systemctl stop --no-block UNIT
+func (m *Manager) Stop(unit string) error {
+	if err := m.call(stopUnit(unit)); err != nil {
+		return fmt.Errorf("stop %s: %w", unit, err)
+	}
+	return nil
+}
+
+// call makes one method call and waits for the answer.
+func (m *Manager) call(msg []byte) error {
 	path := m.Socket
 	if path == "" {
 		path = PrivateSocket
@@ -62,10 +81,10 @@ func (m *Manager) SetProperties(unit string, props []Property) error {
 	if err := authenticate(c, r); err != nil {
 		return fmt.Errorf("connect to systemd: %w", err)
 	}
-	if _, err := c.Write(setUnitProperties(unit, props)); err != nil {
+	if _, err := c.Write(msg); err != nil {
 		return fmt.Errorf("ask systemd: %w", err)
 	}
-	return reply(r, unit)
+	return reply(r)
 }
 
 // dial connects to a socket whose every read and write is given up after timeout. Not package net, which would be
@@ -169,19 +188,36 @@ func setUnitProperties(unit string, props []Property) []byte {
 		for _, p := range props {
 			body.align(8)
 			body.str(p.Name)
-			if p.Device == "" {
+			switch {
+			case p.Switch:
+				body.sig("b")
+				body.u32(uint32(p.Value))
+			case p.Device == "":
 				body.sig("t")
 				body.u64(p.Value)
-				continue
+			default:
+				body.sig("a(st)")
+				body.array(8, func() {
+					body.align(8)
+					body.str(p.Device)
+					body.u64(p.Value)
+				})
 			}
-			body.sig("a(st)")
-			body.array(8, func() {
-				body.align(8)
-				body.str(p.Device)
-				body.u64(p.Value)
-			})
 		}
 	})
+	return methodOf("SetUnitProperties", "sba(sv)", body)
+}
+
+// stopUnit is StopUnit(in s name, in s mode, out o job). Its mode gives way to a job that starts the unit again.
+func stopUnit(unit string) []byte {
+	var body message
+	body.str(unit)
+	body.str("fail")
+	return methodOf("StopUnit", "ss", body)
+}
+
+// methodOf is a call of systemd's manager.
+func methodOf(member, signature string, body message) []byte {
 	m := message{[]byte{'l', methodCall, 0, 1}}
 	m.u32(uint32(len(body.b)))
 	m.u32(serial)
@@ -189,15 +225,15 @@ func setUnitProperties(unit string, props []Property) []byte {
 		m.field(fieldPath, "o", "/org/freedesktop/systemd1")
 		m.field(fieldDestination, "s", "org.freedesktop.systemd1")
 		m.field(fieldInterface, "s", "org.freedesktop.systemd1.Manager")
-		m.field(fieldMember, "s", "SetUnitProperties")
-		m.field(fieldSignature, "g", "sba(sv)")
+		m.field(fieldMember, "s", member)
+		m.field(fieldSignature, "g", signature)
 	})
 	m.align(8)
 	return append(m.b, body.b...)
 }
 
 // reply waits for the answer to our call; signals and other messages are passed over.
-func reply(r io.Reader, unit string) error {
+func reply(r io.Reader) error {
 	for {
 		kind, fields, body, err := readMessage(r)
 		if err != nil {
@@ -215,7 +251,7 @@ func reply(r io.Reader, unit string) error {
 				n := binary.LittleEndian.Uint32(body)
 				text = string(body[4:min(len(body), int(min(n, maxMessage))+4)])
 			}
-			err := fmt.Errorf("set properties of %s: %s: %s", unit, fields.errorName, text)
+			err := fmt.Errorf("%s: %s", fields.errorName, text)
 			if fields.errorName == "org.freedesktop.systemd1.NoSuchUnit" {
 				err = fmt.Errorf("%w: %w", ErrNoUnit, err)
 			}

@@ -91,7 +91,7 @@ func signal() []byte {
 func TestSetProperties(t *testing.T) {
 	t.Parallel()
 	m, got := serve(t, append(signal(), answer("", "")...))
-	if err := m.SetProperties("libpod-1.scope", []Property{{Name: "MemoryMax", Value: 1 << 20}, {Name: "IOReadBandwidthMax", Device: "/dev/vda", Value: 7}}); err != nil {
+	if err := m.SetProperties("libpod-1.scope", []Property{{Name: "MemoryMax", Value: 1 << 20}, {Name: "IOReadBandwidthMax", Device: "/dev/vda", Value: 7}, {Name: "IOAccounting", Switch: true, Value: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	b := <-got
@@ -99,7 +99,7 @@ func TestSetProperties(t *testing.T) {
 		t.Errorf("header: % x", b[:4])
 	}
 	for _, want := range []string{"/org/freedesktop/systemd1\x00", "org.freedesktop.systemd1.Manager\x00", "SetUnitProperties\x00", "sba(sv)\x00", "libpod-1.scope\x00",
-		"MemoryMax\x00\x01t\x00", "IOReadBandwidthMax\x00\x05a(st)\x00", "/dev/vda\x00"} {
+		"MemoryMax\x00\x01t\x00", "IOReadBandwidthMax\x00\x05a(st)\x00", "/dev/vda\x00", "IOAccounting\x00\x01b\x00"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("message lacks %q", want)
 		}
@@ -114,6 +114,24 @@ func TestSetProperties(t *testing.T) {
 	}
 	if v := binary.LittleEndian.Uint64(body[56:]); v != 1<<20 {
 		t.Errorf("MemoryMax: want %d at its 8-byte place, have %d", 1<<20, v)
+	}
+}
+
+// The bytes are those of `busctl call --json=short … StopUnit ss x.slice fail`.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	m, got := serve(t, answer("", ""))
+	if err := m.Stop("x.slice"); err != nil {
+		t.Fatal(err)
+	}
+	b := <-got
+	body := b[16+(int(binary.LittleEndian.Uint32(b[12:]))+7)/8*8:]
+	if want := "\x07\x00\x00\x00x.slice\x00\x04\x00\x00\x00fail\x00"; string(body) != want || !strings.Contains(string(b), "StopUnit\x00") || !strings.Contains(string(b), "\x02ss\x00") {
+		t.Errorf("want a call of StopUnit with %q, have %q", want, b)
+	}
+	m, _ = serve(t, answer("org.freedesktop.systemd1.NoSuchUnit", "Unit x.slice not loaded."))
+	if err := m.Stop("x.slice"); !errors.Is(err, ErrNoUnit) {
+		t.Errorf("want ErrNoUnit, have %v", err)
 	}
 }
 

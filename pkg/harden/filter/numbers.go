@@ -20,6 +20,7 @@ var numbers = map[string]struct{ amd64, i386, arm64 int }{
 	"delete_module":           {176, 129, 106},
 	"fanotify_init":           {300, 338, 262},
 	"fanotify_mark":           {301, 339, 263},
+	"file_setattr":            {469, 469, 469},
 	"finit_module":            {313, 350, 273},
 	"fsconfig":                {431, 431, 431},
 	"fsmount":                 {432, 432, 432},
@@ -30,6 +31,7 @@ var numbers = map[string]struct{ amd64, i386, arm64 int }{
 	"io_uring_enter":          {426, 426, 426},
 	"io_uring_register":       {427, 427, 427},
 	"io_uring_setup":          {425, 425, 425},
+	"ioctl":                   {16, 54, 29},
 	"ioperm":                  {173, 101, -1},
 	"iopl":                    {172, 110, -1},
 	"kcmp":                    {312, 349, 272},
@@ -97,6 +99,7 @@ var numbers = map[string]struct{ amd64, i386, arm64 int }{
 }
 
 var x32Own = map[string]int{
+	"ioctl":             514,
 	"kexec_load":        528,
 	"move_pages":        533,
 	"process_vm_readv":  539,

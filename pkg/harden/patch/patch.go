@@ -104,7 +104,7 @@ func Rules(p *policy.Policy, c Container, log *journal.Logger) (w Wanted, err er
 		w.Skip = true
 		return w, nil
 	}
-	w.Rules, err = harden.Plan(w.Effective.Harden)
+	w.Rules, err = harden.PlanFor(w.Effective)
 	w.Rules.Tenant = rec.Identity.Tenant
 	return w, err
 }
@@ -124,7 +124,7 @@ func RulesFor(p *policy.Policy, c Container) (e policy.Effective, r harden.Rules
 		}
 	}
 	e = p.For(id.Tenant)
-	r, err = harden.Plan(e.Harden)
+	r, err = harden.PlanFor(e)
 	r.Tenant = id.Tenant
 	return e, r, err
 }
@@ -137,7 +137,7 @@ func RulesOf(p *policy.Policy, id string) (w Wanted, err error) {
 		return Wanted{Skip: true}, err
 	}
 	w.Effective = p.For(rec.Identity.Tenant)
-	w.Rules, err = harden.Plan(w.Effective.Harden)
+	w.Rules, err = harden.PlanFor(w.Effective)
 	w.Rules.Tenant = rec.Identity.Tenant
 	return w, err
 }
