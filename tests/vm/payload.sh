@@ -46,6 +46,12 @@ for t in "${tests[@]}"; do
   [ ! -x "$pkg/build.sh" ] || "$pkg/build.sh" "$work/$pkg/bin" >&2
 done
 
+# A bats file may want what is made here, where there is a network and a compiler: "# bats: payload COMMAND DIR" has COMMAND put it into DIR
+for t in "${tests[@]}"; do
+  case $t in *.bats) ;; *) continue ;; esac
+  while read -r command dir; do "./$command" "$work/$dir" "$suite" >&2; done < <(sed -n 's/^# bats: payload //p' "$t")
+done
+
 promised() { awk -v s="$suite" -v l="$lsm" -v what="$1" '$1 ~ /^#/ { next } ($1 == "all" || $1 == s || $1 == l) && $2 == what { for (i = 3; i <= NF; i++) printf "%s ", $i }' "$VM_DIR/promises"; }
 mkdir -p "$work/tests/vm/guest"
 {
