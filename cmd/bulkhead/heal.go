@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -26,8 +27,9 @@ redirects, the bridge's address, uplinks. Interfaces that netavark connected to 
 every 30 seconds. Exits 1 if something was found that could not be mended.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if fd := linkSocket(); connected && fd >= 0 {
-				return e.healOnNews(fd)
+			if s := linkSocket(); connected && s != nil {
+				defer s.Close()
+				return e.healOnNews(int(s.Fd()))
 			}
 			bad, err := e.heal(connected, nil)
 			if err == nil && bad > 0 {
@@ -99,13 +101,13 @@ func (e *env) healConnected(p *policy.Policy, ports *port.Ports, log *journal.Lo
 	return bad, err
 }
 
-// linkSocket is the rtnetlink socket that systemd hands over (bulkhead-connected.socket), or -1.
-func linkSocket() int {
+// linkSocket is the rtnetlink socket that systemd hands over (bulkhead-connected.socket), or nil. It is closed with the file.
+func linkSocket() *os.File {
 	files := activation.Files(true)
 	if len(files) == 0 {
-		return -1
+		return nil
 	}
-	return int(files[0].Fd())
+	return files[0]
 }
 
 const (
@@ -117,9 +119,12 @@ const (
 // fails for nobody's link.
 func (e *env) healOnNews(fd int) error {
 	for {
-		links, some, all := rtnl.News(fd, "veth", linger)
-		if !some {
+		links, all, err := rtnl.News(fd, "veth", linger)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if all {
 			links = nil

@@ -495,6 +495,15 @@ func TestConnectedLater(t *testing.T) {
 	if reach("10.90.0.1:22") || reach(red.ip+":80") {
 		t.Error("healed after a reload, and the host or another tenant is reached")
 	}
+	// what a plugin has named a network for, plugins look after
+	if _, err := tenant.OpenRecords(w.p.State.Run).Update("c1", func(r *tenant.Record) error { r.Network = "net"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w.host.Veth("cni", c.ns, "eth2")
+	w.host.Command("ip", "link", "set", "cni", "master", "podman1")
+	if fs := w.heal(); len(fs) != 0 {
+		t.Errorf("heal found %+v, which is a plugin's", fs)
+	}
 	w.end("c1")
 	w.end("c2")
 	if es := w.entries(); len(es) != 0 {

@@ -104,6 +104,18 @@ func (k *Container) one(f found) error {
 		return f.err
 	}
 	i := f.Interface
+	if k.Live {
+		if k.guards() {
+			if err := k.Ports.Shut(i.Index); err != nil {
+				return err
+			}
+		}
+		for end := time.Now().Add(settling); i.L3 == i.Index && time.Now().Before(end); time.Sleep(settling / 100) {
+			if again, err := port.Find(port.Result{}, k.Netns, f.name); err == nil && again.Index == i.Index {
+				i = again // on its bridge by now, perhaps
+			}
+		}
+	}
 	l3, gateways, err := hostSide(i.L3)
 	if err != nil {
 		return err
@@ -126,11 +138,6 @@ func (k *Container) one(f found) error {
 		func() error { return k.guard(key, i, g) },
 	}
 	if k.Live {
-		if k.guards() {
-			if err := k.Ports.Shut(i.Index); err != nil {
-				return err
-			}
-		}
 		if g, err = k.evidence(key, &i, g); err != nil {
 			return err
 		}
@@ -160,7 +167,7 @@ func (k *Container) given(bridge []netip.Addr) (*given, error) {
 	return nil, err
 }
 
-// settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
+// settling is how long an engine may take from an interface to its bridge, and to what it writes down of it: the very next things.
 const settling = time.Second
 
 // evidence finds the addresses of an interface of a live container, while it is shut. Root in there may have given it any: the
@@ -257,6 +264,9 @@ func (k *Container) limit(key port.Key, i port.Interface) error {
 	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
 }
 
+// maxPublished is how many ports of a container the guard gets to know: they take of the room that all containers share.
+const maxPublished = 16384
+
 // guard is egressdeny's claim; g may be nil.
 func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	if k.Policy.Absent || k.Record.Identity.Exempt {
@@ -280,7 +290,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 		return err
 	}
 	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
-	if g != nil {
+	if g != nil && len(g.published) > maxPublished {
+		k.Log.Warn("published ports are too many", "container", k.Record.ContainerID, "section", "egress", "reason", fmt.Sprintf("want at most %d, have %d: none is opened", maxPublished, len(g.published)))
+	} else if g != nil {
 		c.Published = g.published
 	}
 	if e.Mode("egress") == policy.Audit {

@@ -244,6 +244,9 @@ func (s Snapshot) judgeLive(c Container, init Process, byPid map[int]Process, cl
 				out = append(out, Finding{Process: p, Container: c, What: OutsideNamespaces, Helper: s.helper(p),
 					Why: "in the container's cgroup, but in the host's namespaces: " + strings.Join(host, ", ")})
 				claimed[p.Pid] = true
+			} else if why := s.foreign(p, init, c, byPid); why != "" {
+				out = append(out, Finding{Process: p, Container: c, What: OutsideNamespaces, Helper: s.helper(p), Why: "in the container's cgroup, but in " + why})
+				claimed[p.Pid] = true
 			} else if why := weaker(p, init, c); why != "" && !s.helper(p) && (len(ours) > 0 || descends(p, init.Pid, byPid)) {
 				out = append(out, Finding{Process: p, Container: c, What: Weaker, Why: why})
 				claimed[p.Pid] = true
@@ -271,6 +274,26 @@ func (s Snapshot) hostOnly(p, init Process) (host []string) {
 		}
 	}
 	return host
+}
+
+// foreign says which namespaces of a container of another tenant p is in, in place of its own container's, or "".
+func (s Snapshot) foreign(p, init Process, c Container, byPid map[int]Process) string {
+	for _, o := range s.Containers {
+		other, ok := byPid[o.Init]
+		if !ok || o.Init == 0 || o.ID == c.ID || o.Tenant == c.Tenant && c.Tenant != "" {
+			continue
+		}
+		var theirs []string
+		for _, k := range isolating {
+			if n := p.NS[k]; n != 0 && n == other.NS[k] && n != init.NS[k] && n != s.Host[k] {
+				theirs = append(theirs, k)
+			}
+		}
+		if theirs != nil {
+			return fmt.Sprintf("namespaces of container %s: %s", o.ID, strings.Join(theirs, ", "))
+		}
+	}
+	return ""
 }
 
 // entered says by whom p was put into the container from outside (nsenter, a debugger, the engine for another container of its

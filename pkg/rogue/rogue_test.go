@@ -219,6 +219,32 @@ func TestNothingElseIsKilled(t *testing.T) {
 	}
 }
 
+// What got into a sibling's namespace, by a leaked descriptor say, is its own container's rogue; a pod's and a tenant's own are none.
+func TestInASiblingsNamespace(t *testing.T) {
+	t.Parallel()
+	const sibling = "fedcba98765432100000"
+	theirs := Process{Pid: 200, Parent: 1, Comm: "sh", Cgroups: map[string]string{"": "/m/libpod-" + sibling + ".scope"}, NS: other, Seccomp: 2, Label: "s:r:container_t:s0:c3,c4"}
+	for _, tt := range []struct {
+		tenants [2]string
+		net     uint64
+		want    int
+	}{{[2]string{"blue", "red"}, 22, 1}, {[2]string{"", ""}, 22, 1}, {[2]string{"blue", "blue"}, 22, 0}, {[2]string{"blue", "red"}, 12, 0}, {[2]string{"blue", "red"}, 32, 0}} {
+		p := confined(101, 100, "sh")
+		p.NS = in(own, map[string]uint64{"net": tt.net})
+		s := Snapshot{Host: host, Processes: []Process{{Pid: 1, Comm: "systemd", NS: host, Cgroups: root}, confined(100, 1, "sh"), p, theirs},
+			Containers: []Container{{ID: id, Init: 100, Tenant: tt.tenants[0]}, {ID: sibling, Init: 200, Tenant: tt.tenants[1]}}}
+		var found []Finding
+		for _, f := range s.Judge() {
+			if !f.Helper {
+				found = append(found, f)
+			}
+		}
+		if len(found) != tt.want || tt.want == 1 && (found[0].Container.ID != id || found[0].What != OutsideNamespaces || !strings.Contains(found[0].Why, sibling+": net")) {
+			t.Errorf("%v, network %d: want %d, have %+v", tt.tenants, tt.net, tt.want, found)
+		}
+	}
+}
+
 func TestKernelNames(t *testing.T) {
 	t.Parallel()
 	for comm, want := range map[string]bool{"kworker/u8:1-events": true, "kworker/0:1": true, "ksoftirqd/0": true, "jbd2/vda1-8": true, "kswapd0": true, "kthreadd": true, "scsi_eh_3": true,

@@ -3,7 +3,6 @@ package netns
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -14,24 +13,24 @@ import (
 //
 // The option is a socket's, so this thread visits the namespace for as long as it takes to make one there.
 func Cookie(path string) (cookie uint64, err error) {
-	there, err := os.Open(path)
+	there, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) // os.Open would start the runtime's poller
 	if err != nil {
-		return 0, fmt.Errorf("open network namespace: %w", err)
+		return 0, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	defer there.Close()
+	defer unix.Close(there)
 	runtime.LockOSThread()
-	here, err := os.Open("/proc/thread-self/ns/net")
+	here, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return 0, fmt.Errorf("open network namespace: %w", err)
+		return 0, fmt.Errorf("open this thread's network namespace: %w", err)
 	}
-	defer here.Close()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+	defer unix.Close(here)
+	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return 0, fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
 	defer func() {
-		if back := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); back != nil {
+		if back := unix.Setns(here, unix.CLONE_NEWNET); back != nil {
 			cookie, err = 0, fmt.Errorf("leave network namespace %s: %w", path, back)
 			return // the thread stays locked: it ends with its goroutine
 		}

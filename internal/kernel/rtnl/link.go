@@ -134,9 +134,9 @@ func (c *Conn) NetnsID(path string) (id int, err error) {
 }
 
 // News waits until a socket that listens to RTMGRP_LINK (somebody else's, such as systemd's) has something to read, empties it, and
-// gives the links of a kind that have come or changed. some is false where nothing came in time; all says that there were more
+// gives the links of a kind that have come or changed. os.ErrDeadlineExceeded: nothing came in time. all says that there were more
 // than the socket holds.
-func News(fd int, kind string, timeout time.Duration) (links []int, some, all bool) {
+func News(fd int, kind string, timeout time.Duration) (links []int, all bool, err error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	end := time.Now().Add(timeout)
 	for {
@@ -144,8 +144,11 @@ func News(fd int, kind string, timeout time.Duration) (links []int, some, all bo
 		if n > 0 {
 			break
 		}
+		if err == nil {
+			err = os.ErrDeadlineExceeded
+		}
 		if !errors.Is(err, unix.EINTR) {
-			return nil, false, false
+			return nil, false, fmt.Errorf("wait for rtnetlink's news: %w", err)
 		}
 	}
 	buf := make([]byte, 32<<10)
@@ -157,8 +160,10 @@ func News(fd int, kind string, timeout time.Duration) (links []int, some, all bo
 		case errors.Is(err, unix.ENOBUFS): // said once, then what is left is read
 			all = true
 			continue
+		case errors.Is(err, unix.EAGAIN):
+			return links, all, nil
 		case err != nil:
-			return links, true, all
+			return nil, false, fmt.Errorf("read rtnetlink's news: %w", err)
 		}
 		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
 			l := int(ne.Uint32(b))

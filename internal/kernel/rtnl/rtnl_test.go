@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -88,15 +89,15 @@ func TestNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer netlink.LinkDel(br)
-	if links, some, _ := News(fd, "veth", time.Second); !some || len(links) > 0 {
-		t.Errorf("of a bridge: %v %v, want news of no veth", links, some)
+	if links, _, err := News(fd, "veth", time.Second); err != nil || len(links) > 0 {
+		t.Errorf("of a bridge: %v %v, want news of no veth", links, err)
 	}
 	i := veth(t, "rt4", "rt5")
-	if links, _, all := News(fd, "veth", time.Second); !slices.Contains(links, i) || all {
-		t.Errorf("of a veth: %v, want %d among them", links, i)
+	if links, all, err := News(fd, "veth", time.Second); !slices.Contains(links, i) || all {
+		t.Errorf("of a veth: %v (%v), want %d among them", links, err, i)
 	}
-	if links, some, _ := News(fd, "veth", 0); some {
-		t.Errorf("once more: %v, want nothing", links)
+	if links, _, err := News(fd, "veth", 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("once more: %v (%v), want nothing", links, err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
 	for n := range 20 {
@@ -104,8 +105,11 @@ func TestNews(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, some, all := News(fd, "veth", time.Second); !some || !all {
-		t.Errorf("more than it holds: some %v all %v, want both", some, all)
+	if _, all, err := News(fd, "veth", time.Second); err != nil || !all {
+		t.Errorf("more than it holds: all %v (%v), want it told", all, err)
+	}
+	if _, _, err := News(1<<20, "veth", time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("no socket: %v, want its error", err)
 	}
 }
 

@@ -13,6 +13,7 @@ type Op struct {
 	Plugin          string
 	Containers      int
 	Add, Check, Del float64
+	Newest          float64 // DEL of the newest of many; Del is the oldest's
 	Again           float64 // a second DEL
 	// Of the processor, in milliseconds.
 	AddCPU, CheckCPU, DelCPU float64
@@ -67,8 +68,8 @@ func ops() (all []Op, err error) {
 		for _, c := range cs {
 			op := c.op()
 			c.lab.close()
-			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
-				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
+			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f newest %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Newest, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
 	}
@@ -153,15 +154,42 @@ func (c *crowd) round() error {
 		c.took[v.verb], c.cpu[v.verb] = append(c.took[v.verb], d.wall), append(c.cpu[v.verb], d.cpu)
 	}
 	c.alive, c.ended = c.alive[1:], c.ended+1
+	if c.n > 0 {
+		if err := c.newest(); err != nil {
+			return err
+		}
+	}
 	if err := deny("DEL"); err != nil {
 		return err
 	}
 	return c.lab.remove(old)
 }
 
+// newest measures the DEL of a container that has just come.
+func (c *crowd) newest() error {
+	b, err := c.lab.box(c.lab.boxes)
+	if err != nil {
+		return err
+	}
+	keys := c.keys(c.ended + c.n)
+	if _, err = c.lab.call(c.side, "ADD", b, keys); err != nil {
+		return err
+	}
+	d, err := c.lab.call(c.side, "DEL", b, keys)
+	if err != nil {
+		return err
+	}
+	c.took["newest"] = append(c.took["newest"], d.wall)
+	return c.lab.remove(b)
+}
+
 func (c *crowd) op() Op {
-	return Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), median(c.took["DEL "]),
+	op := Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), 0, median(c.took["DEL "]),
 		median(c.cpu["ADD"]), median(c.cpu["CHECK"]), median(c.cpu["DEL"])}
+	if c.n > 0 {
+		op.Newest = median(c.took["newest"])
+	}
+	return op
 }
 
 func median(ds []time.Duration) float64 {

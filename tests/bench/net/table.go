@@ -32,9 +32,13 @@ func tables(r *Results) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Measured %s on Linux %s, %d processors, load %s at the start.\n", r.When, r.Kernel, r.CPUs, r.Load)
 	if len(r.Ops) > 0 {
-		s.WriteString("\n| ms (processor ms) | containers | ADD | CHECK | DEL | DEL again |\n|---|---|---|---|---|---|\n")
+		s.WriteString("\n| ms (processor ms) | containers | ADD | CHECK | DEL | DEL of the newest | DEL again |\n|---|---|---|---|---|---|---|\n")
 		for _, o := range r.Ops {
-			fmt.Fprintf(&s, "| %s | %d | %.1f (%.1f) | %.1f (%.1f) | %.1f (%.1f) | %.1f |\n", o.Plugin, max(o.Containers, 1), o.Add, o.AddCPU, o.Check, o.CheckCPU, o.Del, o.DelCPU, o.Again)
+			newest := ""
+			if o.Newest != 0 {
+				newest = fmt.Sprintf("%.1f", o.Newest)
+			}
+			fmt.Fprintf(&s, "| %s | %d | %.1f (%.1f) | %.1f (%.1f) | %.1f (%.1f) | %s | %.1f |\n", o.Plugin, max(o.Containers, 1), o.Add, o.AddCPU, o.Check, o.CheckCPU, o.Del, o.DelCPU, newest, o.Again)
 		}
 	}
 	if len(r.Traffic) > 0 {
