@@ -76,6 +76,11 @@ func (k *container) locate() error {
 	if k.place, err = tree.Of(k.State.Pid); err != nil {
 		return err
 	}
+	mine, err := tree.Of(unix.Getpid())
+	if err != nil {
+		return err
+	}
+	k.place = k.place.Apart(mine)
 	start, ok := claim.StartOf(k.State.Pid)
 	if !ok {
 		return fmt.Errorf("find process %d of the container: it is gone", k.State.Pid)

@@ -367,7 +367,7 @@ exec_process() {
 	out=$(through "$RUNTIME" exec --process <(cat $SANDBOX/process.json) m-wrapped)
 	bounding=${out##*:}
 	[ $((0x${bounding//[[:space:]]/} >> 21 & 1)) = 0 ] || fail "by a pipe: $out" || return
-	out=$(through "$RUNTIME" exec --preserve-fds 1 -p <(jq '.args = ["cat", "/proc/self/fd/3"] | .capabilities = {}' $SANDBOX/process.json) m-wrapped 3<<<"from outside")
+	out=$(through "$RUNTIME" exec --preserve-fds 1 -p <(jq '.args = ["sh", "-c", "cat <&3; ls /proc/self/fd | grep ... && echo handed on; true"] | .capabilities = {}' $SANDBOX/process.json) m-wrapped 3<<<"from outside")
 	[ "$out" = "from outside" ] || fail "by a pipe, nothing to tighten: $out" || return
 	run through "$RUNTIME" exec --cap CAP_SYS_ADMIN m-wrapped true
 	[ "$status" -ne 0 ]
