@@ -21,7 +21,7 @@ MD2MAN        = $(CURDIR)/build/go-md2man-v2.0.7
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build test-tools man deb rpm install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-accounting soak clean
+.PHONY: help deps build test-tools man deb rpm install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-net-guest bench-accounting soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z -]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-hooks: build test-tools ## what each hook costs, the whole set in a start,
 
 bench-net: build test-tools ## netlimit beside its peers (root)
 	@PATH="$$(dirname $(GO)):$$PATH" tests/bench/net.sh
+
+bench-net-guest: build test-tools ## the same in the guest that has fq_codel: ratios, rates, delays
+	@tests/bench/net-guest.sh
 
 bench-accounting: build test-tools ## the books and the counting (root)
 	@tests/bench/accounting.sh

@@ -17,7 +17,7 @@ type invocation struct {
 	verb             string // "" where there is none
 	log, logFormat   string
 	bundle, specFile string // create, run, restore
-	noPivot          bool
+	noPivot, help    bool
 	process          int    // exec: index in args of the process file, or of --process=FILE; 0 is none
 	processPrefix    string // "--process=" or "-p" where it is one word
 	caps             []string
@@ -178,6 +178,8 @@ func (inv *invocation) create(i int) error {
 			inv.specFile = value
 		case "no-pivot":
 			inv.noPivot = value != "false"
+		case "h", "help", "?", "usage":
+			inv.help = true
 		}
 	})
 	if i < len(inv.args) {
@@ -201,6 +203,8 @@ func (inv *invocation) exec(i int) error {
 			inv.process, inv.processPrefix = at, strings.TrimSuffix(inv.args[at], value)
 		case "c", "cap":
 			inv.caps = append(inv.caps, value)
+		case "h", "help", "?", "usage":
+			inv.help = true
 		}
 	})
 	if i < len(inv.args) {

@@ -12,7 +12,7 @@ func TestParse(t *testing.T) {
 		verb, bundle, id, process string
 		log, format, want         string
 		caps                      []string
-		noPivot, fails            bool
+		noPivot, help, fails      bool
 	}{
 		{args: []string{"create", "--bundle", "/b", "c1"}, verb: "create", bundle: "/b", id: "c1"},
 		{args: []string{"create", "-b", "/b", "c1"}, verb: "create", bundle: "/b", id: "c1"},
@@ -30,6 +30,9 @@ func TestParse(t *testing.T) {
 		{args: []string{"exec", "-p/p", "c1"}, verb: "exec", bundle: ".", id: "c1", process: "/p"},
 		{args: []string{"exec", "-tp", "/p", "c1"}, verb: "exec", bundle: ".", id: "c1", process: "/p"},
 		{args: []string{"exec", "--user", "0", "--cap", "CAP_A", "-c", "CAP_B", "c1", "sh", "-c", "x"}, verb: "exec", bundle: ".", id: "c1", caps: []string{"CAP_A", "CAP_B"}},
+		{args: []string{"exec", "-h"}, verb: "exec", bundle: ".", help: true},
+		{args: []string{"create", "--help"}, verb: "create", bundle: ".", help: true},
+		{args: []string{"exec", "c1", "prog", "-h"}, verb: "exec", bundle: ".", id: "c1"},
 		{args: []string{"exec", "c1", "prog", "--process", "/theirs"}, verb: "exec", bundle: ".", id: "c1"},
 		{args: []string{"--bulkhead-runtime", "crun", "--bulkhead-config=/p", "delete", "--force", "c1"}, verb: "delete", bundle: ".", want: "crun"},
 		{args: []string{"--bulkhead-runtim", "crun", "create", "c1"}, fails: true},
@@ -43,7 +46,7 @@ func TestParse(t *testing.T) {
 			continue
 		}
 		if inv.verb != tt.verb || inv.bundle != tt.bundle || inv.id != tt.id || inv.processFile() != tt.process ||
-			inv.log != tt.log || inv.logFormat != tt.format || inv.want != tt.want || !slices.Equal(inv.caps, tt.caps) || inv.noPivot != tt.noPivot {
+			inv.log != tt.log || inv.logFormat != tt.format || inv.want != tt.want || !slices.Equal(inv.caps, tt.caps) || inv.noPivot != tt.noPivot || inv.help != tt.help {
 			t.Errorf("%q: have %+v, process %q", tt.args, inv, inv.processFile())
 		}
 	}

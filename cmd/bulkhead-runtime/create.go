@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ func prepare(inv *invocation) (err error) {
 		return err
 	}
 	switch {
+	case inv.help && inv.id == "": // nothing is created
 	case inv.verb == "create" || inv.verb == "run" || inv.verb == "restore":
 		return withPolicy(inv, createContainer)
 	case inv.verb == "exec":
@@ -133,7 +135,7 @@ func execProcess(inv *invocation, p *policy.Policy, log *journal.Logger) error {
 	if path == "" {
 		return nil // the runtime takes the process of config.json, which is tightened already
 	}
-	process, mode, err := read(path)
+	process, mode, err := readProcess(path)
 	if err != nil {
 		return err
 	}
@@ -142,10 +144,57 @@ func execProcess(inv *invocation, p *policy.Policy, log *journal.Logger) error {
 		return err
 	}
 	out, err := patch.Settle(p, m, process, res, log)
-	if err != nil || string(out) == string(process) {
+	switch {
+	case err != nil:
 		return err
+	case mode&os.ModeNamedPipe != 0:
+		return inv.hand(out)
+	case string(out) == string(process):
+		return nil
 	}
 	return write(path, out, mode)
+}
+
+// readProcess also takes what a shell's <(…) makes.
+func readProcess(path string) ([]byte, os.FileMode, error) {
+	fi, err := os.Stat(path)
+	if err != nil || fi.Mode()&os.ModeNamedPipe == 0 {
+		return read(path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open process: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read process: %w", err)
+	}
+	if len(b) > maxConfig {
+		return nil, 0, fmt.Errorf("read %s: want at most %d bytes", path, maxConfig)
+	}
+	return b, fi.Mode(), nil
+}
+
+// hand puts a process that came by a pipe, which can be read once, into memory that the runtime inherits, and names that to it. The
+// number is above those that --preserve-fds hands on.
+func (inv *invocation) hand(process []byte) error {
+	fd, err := unix.MemfdCreate("process.json", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("make memory for process: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "process.json")
+	defer f.Close()
+	if _, err := f.Write(process); err != nil {
+		return fmt.Errorf("write process: %w", err)
+	}
+	const above = 500
+	high, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, above) // without O_CLOEXEC
+	if err != nil {
+		return fmt.Errorf("duplicate descriptor of process: %w", err)
+	}
+	inv.args[inv.process] = inv.processPrefix + "/proc/self/fd/" + strconv.Itoa(high)
+	return nil
 }
 
 func read(path string) ([]byte, os.FileMode, error) {

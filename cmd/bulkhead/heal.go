@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/spf13/cobra"
@@ -24,52 +27,48 @@ redirects, the bridge's address, uplinks. Interfaces that netavark connected to 
 every 30 seconds. Exits 1 if something was found that could not be mended.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			news := linkNews()
-			if connected && news != nil && !news() {
-				return nil
+			if s := linkSocket(); connected && s != nil {
+				defer s.Close()
+				return e.healOnNews(int(s.Fd()))
 			}
-			p, err := e.Policy()
-			if err != nil {
-				return err
-			}
-			ports, err := openPorts(p)
-			if errors.Is(err, port.ErrNotSetUp) {
-				return nil // no port was ever made here
-			}
-			if err != nil {
-				return err
-			}
-			defer ports.Close()
-			log := journal.New(journal.Sink{Name: "bulkhead-heal", File: p.Log.File}, e.Stderr)
-			bad := 0
-			for {
-				n, err := e.healConnected(p, ports, log)
-				if err != nil {
-					return err
-				}
-				bad += n
-				if !connected || news == nil || !news() {
-					break
-				}
-			}
-			if !connected {
-				n, err := e.healPorts(ports, log)
-				if err != nil {
-					return err
-				}
-				bad += n
-				if err := e.logDrops(p, ports, log); err != nil {
-					return err
-				}
-			}
-			if bad > 0 {
+			bad, err := e.heal(connected, nil)
+			if err == nil && bad > 0 {
 				return exitCode(1)
 			}
-			return nil
+			return err
 		},
 	}
 	c.Flags().BoolVar(&connected, "connected", false, "only claim interfaces that were connected to live containers; bulkhead-connected.socket runs this when the kernel tells of a link")
 	return c
+}
+
+// heal heals, only what was connected or all, and gives how much it could not. With links, where each of them has a port, it does not.
+func (e *env) heal(connected bool, links []int) (bad int, err error) {
+	p, err := e.Policy()
+	if err != nil {
+		return 0, err
+	}
+	ports, err := openPorts(p)
+	if errors.Is(err, port.ErrNotSetUp) {
+		return 0, nil // no port was ever made here
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer ports.Close()
+	if links != nil && !slices.ContainsFunc(links, func(i int) bool { _, err := ports.Of(uint32(i)); return err != nil }) {
+		return 0, nil
+	}
+	log := journal.New(journal.Sink{Name: "bulkhead-heal", File: p.Log.File}, e.Stderr)
+	bad, err = e.healConnected(p, ports, log)
+	if connected || err != nil {
+		return bad, err
+	}
+	n, err := e.healPorts(ports, log)
+	if err != nil {
+		return bad, err
+	}
+	return bad + n, e.logDrops(p, ports, log)
 }
 
 // healPorts mends the ports that there are, and gives how many it could not.
@@ -102,12 +101,39 @@ func (e *env) healConnected(p *policy.Policy, ports *port.Ports, log *journal.Lo
 	return bad, err
 }
 
-// linkNews gives, where systemd handed over its rtnetlink socket (bulkhead-connected.socket), what says whether the kernel has told
-// of a veth since it was last asked; nil where there is none.
-func linkNews() func() bool {
+// linkSocket is the rtnetlink socket that systemd hands over (bulkhead-connected.socket), or nil. It is closed with the file.
+func linkSocket() *os.File {
 	files := activation.Files(true)
 	if len(files) == 0 {
 		return nil
 	}
-	return func() bool { return rtnl.News(int(files[0].Fd()), "veth") }
+	return files[0]
+}
+
+const (
+	linger = time.Second           // for what comes right behind: to start once more takes longer than to be there
+	pause  = 50 * time.Millisecond // between two looks: a container can have the kernel tell of its link as often as it likes
+)
+
+// healOnNews heals as long as the kernel tells of veths that have no port. What cannot be mended is logged: the service that this is
+// fails for nobody's link.
+func (e *env) healOnNews(fd int) error {
+	for {
+		links, all, err := rtnl.News(fd, "veth", linger)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if all {
+			links = nil
+		} else if len(links) == 0 {
+			continue
+		}
+		if _, err := e.heal(true, links); err != nil {
+			return err
+		}
+		time.Sleep(pause)
+	}
 }

@@ -179,7 +179,7 @@ func answer(section, what string, err error) livecheck.Line {
 	return l
 }
 
-func verifyCgroup(p *policy.Policy, _ policy.Effective, rec tenant.Record) []livecheck.Line {
+func verifyCgroup(p *policy.Policy, eff policy.Effective, rec tenant.Record) []livecheck.Line {
 	s, ok, err := confine.Read(p.State.Run, rec.ContainerID)
 	if err != nil || !ok {
 		return []livecheck.Line{{Section: "cgroup", What: "ceilings and devices", Answer: livecheck.Unknown, Why: fmt.Sprintf("createruntime-cgroup left no state: did it run? %v", err)}}
@@ -190,6 +190,9 @@ func verifyCgroup(p *policy.Policy, _ policy.Effective, rec tenant.Record) []liv
 	}
 	if s.Quota.Project != 0 {
 		lines = append(lines, answer("disk", "writable layer", quota.Check(s.Quota)))
+	} else if eff.Disk.Max != 0 {
+		lines = append(lines, livecheck.Line{Section: "disk", What: "writable layer", Answer: livecheck.Fails,
+			Why: fmt.Sprintf("want a quota of %s, and createruntime-cgroup set none when it started", eff.Disk.Max)})
 	}
 	if rec.Identity.Tenant != "" {
 		lines = append(lines, answer("cgroup", "the tenant's sum", cgroup.Check(s.Total)))

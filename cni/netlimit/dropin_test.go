@@ -1,10 +1,12 @@
 package main
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/plugin"
 	"github.com/bulkhead-containers/bulkhead/pkg/port"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
@@ -53,7 +55,8 @@ func TestSecondInterface(t *testing.T) {
 	w.nothing(a)
 }
 
-// Another tool's clsact and filters are there after ADD and after DEL, and work meanwhile.
+// Another tool's clsact and filters are there after ADD and after DEL, and see frames meanwhile, but those behind the
+// redirect of a limited upload.
 func TestOthersFilters(t *testing.T) {
 	w := newWorld(t, "")
 	b := w.box("c")
@@ -61,23 +64,48 @@ func TestOthersFilters(t *testing.T) {
 	tc("qdisc add dev " + b.veth + " clsact")
 	tc("filter add dev " + b.veth + " egress prio 7 protocol ip u32 match ip dst 10.99.0.0/16 action mirred egress redirect dev br0")
 	tc("filter add dev " + b.veth + " ingress prio 9 protocol ip u32 match ip dst 10.99.0.0/16 action mirred egress redirect dev br0")
-	count := func() int {
-		return strings.Count(tc("filter show dev "+b.veth+" egress")+tc("filter show dev "+b.veth+" ingress"), "10.99") +
-			strings.Count(tc("filter show dev "+b.veth+" egress")+tc("filter show dev "+b.veth+" ingress"), "0a630000/ffff0000")
+	w.host.Command("ip", "route", "add", "10.99.0.0/16", "via", b.ip)
+	theirs := func(hook string) string {
+		return tc("-s filter show dev " + b.veth + " " + hook + " prio " + map[string]string{"egress": "7", "ingress": "9"}[hook])
 	}
-	before := count()
-	if before == 0 {
-		t.Fatal("the test sees no filter of its own")
+	there := func(when string) {
+		t.Helper()
+		for _, hook := range []string{"egress", "ingress"} {
+			if f := theirs(hook); !strings.Contains(f, "mirred") || !strings.Contains(f, "0a630000/ffff0000") {
+				t.Errorf("%s, %s: the other tool's filter is gone: %s", when, hook, f)
+			}
+		}
 	}
+	sees := func(when, hook string, want bool) {
+		t.Helper()
+		from := map[string]*testenv.NS{"egress": w.host, "ingress": b.ns}[hook]
+		seen := false
+		for n := 0; n < 100 && !seen && (want || n < 20); n++ {
+			from.Do(func() error {
+				c, err := net.Dial("udp", "10.99.0.1:9")
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = c.Write([]byte("x"))
+				return err
+			})
+			time.Sleep(5 * time.Millisecond) // the neighbour is looked for
+			seen = !strings.Contains(theirs(hook), "Sent 0 bytes 0 pkt")
+		}
+		if seen != want {
+			t.Errorf("%s: the other tool's filter at %s sees frames: %v, want %v: %s", when, hook, seen, want, theirs(hook))
+		}
+	}
+	there("before")
 	w.must("ADD", b, k8sBurst)
 	w.must("CHECK", b, k8sBurst)
-	if n := count(); n != before {
-		t.Errorf("after ADD: %d of %d filters", n, before)
-	}
+	there("after ADD")
+	sees("after ADD", "egress", true)
+	sees("after ADD", "ingress", false)
 	w.must("DEL", b, k8sBurst)
-	if n := count(); n != before {
-		t.Errorf("after DEL: %d of %d filters", n, before)
-	}
+	there("after DEL")
+	sees("after DEL", "ingress", true)
 }
 
 // The program's filter taken away by hand is seen by CHECK, and mended by another ADD.
@@ -85,7 +113,8 @@ func TestCheckSeesThePort(t *testing.T) {
 	w := newWorld(t, "[tenant.blue.total]\ningress = \"20Mbit\"\n")
 	b := w.box("c")
 	keys := `,"tenant":"blue"`
-	for _, cmd := range []string{"qdisc del dev " + b.veth + " clsact", "filter del dev " + b.veth + " egress prio 2", "filter del dev " + b.veth + " ingress prio 1"} {
+	for _, cmd := range []string{"qdisc del dev " + b.veth + " clsact", "filter del dev " + b.veth + " egress prio 2", "filter del dev " + b.veth + " ingress prio 1",
+		"qdisc del dev bh-i1 root", "class change dev bh-i1 classid 1:1 htb rate 1gbit", "filter del dev bh-i1 prio 1"} {
 		w.must("ADD", b, keys)
 		w.must("CHECK", b, keys)
 		w.host.Command("sh", "-c", "tc "+cmd)

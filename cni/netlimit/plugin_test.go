@@ -96,7 +96,9 @@ func TestBadInput(t *testing.T) {
 	w.fails("ADD", b, `,"egress":"1Mbit"`, types.ErrInvalidNetworkConfig, "prevResult")
 	b.prev = `{"cniVersion":"1.0.0","interfaces":[{"name":"gone"}]}`
 	w.fails("ADD", b, `,"egress":"1Mbit"`, types.ErrUnknownContainer, "gone")
-	b.prev = `{"cniVersion":"1.0.0","ips":7}`
+	b.ifname, b.prev = "eth7", `{"cniVersion":"1.0.0","interfaces":[{"name":"br0"}]}` // nor does the container have it
+	w.fails("ADD", b, `,"egress":"1Mbit"`, types.ErrUnknownContainer, "eth7")
+	b.ifname, b.prev = "eth0", `{"cniVersion":"1.0.0","ips":7}`
 	w.fails("ADD", b, `,"egress":"1Mbit"`, types.ErrDecodingFailure, "ips")
 	b.prev = prev
 	w.nothing(b)

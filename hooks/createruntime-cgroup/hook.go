@@ -55,7 +55,8 @@ func confineContainer(c *hook.Call) error {
 
 func (k *container) settle() (err error) {
 	p := k.Policy
-	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations, Netns: k.netns()}
+	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations,
+		Netns: k.netns(), NetPath: fmt.Sprintf("/proc/%d/ns/net", k.State.Pid)}
 	recs := tenant.OpenRecords(p.State.Run)
 	recs.Log = k.Log
 	if k.rec, err = tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories), ev); err != nil {
@@ -75,6 +76,11 @@ func (k *container) locate() error {
 	if k.place, err = tree.Of(k.State.Pid); err != nil {
 		return err
 	}
+	mine, err := tree.Of(unix.Getpid())
+	if err != nil {
+		return err
+	}
+	k.place = k.place.Apart(mine)
 	start, ok := claim.StartOf(k.State.Pid)
 	if !ok {
 		return fmt.Errorf("find process %d of the container: it is gone", k.State.Pid)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	kcgroup "github.com/bulkhead-containers/bulkhead/internal/kernel/cgroup"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/confine"
 	"github.com/bulkhead-containers/bulkhead/pkg/hook"
@@ -172,5 +173,58 @@ func TestBadInput(t *testing.T) {
 	}
 	if left := b.left(t); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A container that its runtime gave no cgroup (crun --cgroup-manager=disabled) is in that of whoever started it: there nothing is
+// limited, and a policy that wants ceilings refuses it.
+func TestNoCgroupOfItsOwn(t *testing.T) {
+	b := newBench(t)
+	tree, err := kcgroup.Find(kcgroup.DefaultRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := tree.Of(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := tree.Of(b.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enter := func(where kcgroup.Place) {
+		for controller, path := range where.V1 {
+			os.WriteFile(filepath.Join(tree.Root, controller, path, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
+		}
+		if where.V2 != "" {
+			os.WriteFile(filepath.Join(tree.Unified, where.V2, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
+		}
+	}
+	t.Cleanup(func() { enter(mine) })
+	enter(theirs)
+	if now, err := tree.Of(os.Getpid()); err != nil || now.V1["memory"] != theirs.V1["memory"] || now.V2 != theirs.V2 {
+		t.Fatalf("this process is in %+v, want %+v, %v", now, theirs, err)
+	}
+	dir, v2, ok := theirs.Dir("memory")
+	if !ok {
+		t.Fatalf("no memory cgroup: %+v", theirs)
+	}
+	limit := filepath.Join(dir, "memory.limit_in_bytes")
+	if v2 {
+		limit = filepath.Join(dir, "memory.max")
+	}
+	before, err := os.ReadFile(limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, stderr, _ := b.run(t, "[cgroup]\nmemory_max = \"64MiB\"\n", config())
+	if code == 0 || !strings.Contains(stderr, "no cgroup of its own") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if after, err := os.ReadFile(limit); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("limit of who started it: %s, then %s, %v", before, after, err)
+	}
+	if code, stderr, _ := b.run(t, "", config()); code != 0 { // nothing to hold: it may start
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

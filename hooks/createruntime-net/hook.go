@@ -31,7 +31,7 @@ func claimNetwork(c *hook.Call) error {
 	if none, err := attach.None(k.Netns); err != nil || none {
 		return err
 	}
-	ev := tenant.Evidence{ContainerID: c.State.ID, CgroupsPath: c.Spec.CgroupsPath(), Annotations: c.Spec.Annotations, Netns: k.Inode}
+	ev := tenant.Evidence{ContainerID: c.State.ID, CgroupsPath: c.Spec.CgroupsPath(), Annotations: c.Spec.Annotations, Netns: k.Inode, NetPath: k.Netns}
 	var err error
 	if k.Record, err = tenant.Settle(c.Policy, k.Records, tenant.OpenRegistry(c.Policy.State.Lib, c.Policy.For("").Level.Categories), ev); err != nil {
 		return err

@@ -337,7 +337,33 @@ func TestConnectedByRoot(t *testing.T) {
 	if err := os.Remove("/run/containers/networks/firewall/ports/feed_c1"); err != nil {
 		t.Fatal(err)
 	}
-	connect("last", "eth2", "10.89.0.1/24", "10.89.0.78/24")
+	connect("last", "eth2", "10.89.0.78/24", "10.89.0.1/24")
+	mac := func(ns *testenv.NS, dev string) (m string) {
+		ns.Do(func() error {
+			l, err := net.InterfaceByName(dev)
+			if err == nil {
+				m = l.HardwareAddr.String()
+			}
+			return err
+		})
+		return m
+	}
+	own, bridge := mac(c.ns, "eth2"), mac(w.host, "podman0")
+	// the host's MAC: what is sent to the host would be taken for what stays within the tenant
+	c.ns.Command("ip", "link", "set", "eth2", "address", bridge)
+	if fs := w.heal(); !strings.Contains(fmt.Sprint(fs), "the bridge's own") {
+		t.Errorf("heal found %+v, want a refusal of the bridge's MAC", fs)
+	}
+	c.ns.Command("ip", "link", "set", "eth2", "address", own)
+	c.ns.Command("ip", "addr", "del", "10.89.0.1/24", "dev", "eth2")
+	if reaches(c.ns, "10.89.0.1:22") {
+		t.Error("refused, and not shut")
+	}
+	if !reaches(red.ns, "10.89.0.1:22") {
+		t.Error("control: another container does not reach the host any more")
+	}
+	c.ns.Command("ip", "addr", "add", "10.89.0.1/24", "dev", "eth2")
+	c.ns.Command("ip", "link", "set", "eth2", "down") // for as long as somebody looks
 	w.heal()
 	found := false
 	for _, e := range w.entries() {
@@ -468,6 +494,15 @@ func TestConnectedLater(t *testing.T) {
 	}
 	if reach("10.90.0.1:22") || reach(red.ip+":80") {
 		t.Error("healed after a reload, and the host or another tenant is reached")
+	}
+	// what a plugin has named a network for, plugins look after
+	if _, err := tenant.OpenRecords(w.p.State.Run).Update("c1", func(r *tenant.Record) error { r.Network = "net"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w.host.Veth("cni", c.ns, "eth2")
+	w.host.Command("ip", "link", "set", "cni", "master", "podman1")
+	if fs := w.heal(); len(fs) != 0 {
+		t.Errorf("heal found %+v, which is a plugin's", fs)
 	}
 	w.end("c1")
 	w.end("c2")

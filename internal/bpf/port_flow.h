@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The program's own flow table, included by port.c: an array of sets of WAYS flows, of which each tenant has a share of its
+ * The program's own flow table: an array of sets of WAYS flows, of which each tenant has a share of its
  * own (flow_base, flow_mask). No conntrack: that is there only while somebody's rules want it, and one tenant can fill it.
  */
+#pragma once
+#include "port_packet.h"
+
+INLINE __u32 now(void) { return bpf_ktime_get_ns() >> 24; } /* in 16.8 ms: wraps after two years */
+#define SECONDS(s) ((s) * 1000u / 17u)
 
 #define CEILING 64 /* sets (of eight flows) of a share from which on it bounds its tenant's live flows */
 

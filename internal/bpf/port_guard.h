@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The guard's two judgements, included by port.c: what a container may send, and what it may be given. */
+/* The guard's two judgements: what a container may send, and what it may be given. */
+#pragma once
+#include "port_policy.h"
 
 #define TO_TENANT -1 /* pass, as multicast among the tenant's own ports */
 

@@ -40,10 +40,10 @@ type Container struct {
 	Undo func(func() error)
 }
 
-// Claim claims each of the container's interfaces that has no port yet, and is up. Those whose plugins have been before, and those of the
+// Claim claims each of the container's interfaces that has no port yet. Those whose plugins have been before, and those of the
 // container whose network this one has joined, have one. It gives the names of those that it claimed.
 func (k *Container) Claim() (claimed []string, err error) {
-	names, err := interfaces(k.Netns)
+	names, err := interfaces(k.Netns, k.Live)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +76,9 @@ func (k *Container) Claim() (claimed []string, err error) {
 		for i := len(undo) - 1; i >= 0; i-- {
 			failed = errors.Join(failed, undo[i]())
 		}
+		if k.Live && f.Index != 0 && k.guards() { // also where undoing has opened it
+			failed = errors.Join(failed, k.Ports.Shut(f.Index))
+		}
 		err = errors.Join(err, fmt.Errorf("interface %q: %w", f.name, failed))
 		if !k.Live {
 			return claimed, err
@@ -101,6 +104,18 @@ func (k *Container) one(f found) error {
 		return f.err
 	}
 	i := f.Interface
+	if k.Live {
+		if k.guards() {
+			if err := k.Ports.Shut(i.Index); err != nil {
+				return err
+			}
+		}
+		for end := time.Now().Add(settling); i.L3 == i.Index && time.Now().Before(end); time.Sleep(settling / 100) {
+			if again, err := port.Find(port.Result{}, k.Netns, f.name); err == nil && again.Index == i.Index {
+				i = again // on its bridge by now, perhaps
+			}
+		}
+	}
 	l3, gateways, err := hostSide(i.L3)
 	if err != nil {
 		return err
@@ -114,17 +129,31 @@ func (k *Container) one(f found) error {
 	if err != nil { // without the published ports the guard is stricter
 		k.Log.Warn("published ports are not known", "container", k.Record.ContainerID, "section", "egress", "reason", err.Error())
 	}
+	steps := []func() error{
+		func() error {
+			handOver := shape.HandOver(k.Policy, k.Log)
+			k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
+			return k.limit(key, i)
+		},
+		func() error { return k.guard(key, i, g) },
+	}
 	if k.Live {
 		if g, err = k.evidence(key, &i, g); err != nil {
 			return err
 		}
+		slices.Reverse(steps) // an interface that is shut opens by its guard
 	}
-	handOver := shape.HandOver(k.Policy, k.Log)
-	k.Undo(func() error { return shape.Detach(k.Dirs, key, func(f shape.Final) { handOver(key, f) }) })
-	if err := k.limit(key, i); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return k.guard(key, i, g)
+	return nil
+}
+
+// guards says whether the container's ports drop anything.
+func (k *Container) guards() bool {
+	return !k.Policy.Absent && !k.Record.Identity.Exempt && k.Policy.For(k.Record.Identity.Tenant).Mode("egress") != policy.Audit
 }
 
 // given is what netavark gave the container on the network of a bridge; nil: nothing that is written down.
@@ -138,33 +167,34 @@ func (k *Container) given(bridge []netip.Addr) (*given, error) {
 	return nil, err
 }
 
-// settling is how long netavark may take from an interface to what it writes down of it: the very next thing that it does.
+// settling is how long an engine may take from an interface to its bridge, and to what it writes down of it: the very next things.
 const settling = time.Second
 
-// evidence finds the addresses of an interface of a live container. Root in there may have given it any: the gateway's, another
-// container's. So they are those that netavark wrote down, for which the interface waits guarded; where it writes none (an internal
-// network), those that the interface had before a reload; else, in the last place, what it shows and the host has not.
+// evidence finds the addresses of an interface of a live container, while it is shut. Root in there may have given it any: the
+// gateway's, another container's. So they are those that netavark wrote down; where it writes none (an internal network), those that the
+// interface had before a reload; else, in the last place, what it shows and the host has not. Of its MAC there is no other evidence:
+// it is one that an engine would give, and nobody's.
 func (k *Container) evidence(key port.Key, i *port.Interface, g *given) (*given, error) {
-	before, err := k.Ports.Lookup(key)
-	if err != nil && !errors.Is(err, port.ErrNoEntry) {
-		return nil, err
-	}
-	shown := i.Addrs
-	if i.Addrs = before.Addrs; g != nil {
-		i.Addrs = g.addrs
-	}
-	if err := k.guard(key, *i, g); err != nil || g != nil {
-		return g, err
+	if i.MAC[0]&3 != 2 {
+		return nil, fmt.Errorf("MAC %x: want a unicast one that is locally administered", i.MAC)
 	}
 	for end := time.Now().Add(settling); g == nil && time.Now().Before(end); time.Sleep(settling / 100) {
 		g, _ = k.given(i.Gateways) // one that is being written is read again
 	}
 	if g != nil {
 		i.Addrs = g.addrs
-	} else if len(i.Addrs) == 0 {
-		i.Addrs = slices.DeleteFunc(shown, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+		return g, nil
 	}
-	return g, nil
+	before, err := k.Ports.Lookup(key)
+	if err != nil && !errors.Is(err, port.ErrNoEntry) {
+		return nil, err
+	}
+	if len(before.Addrs) > 0 {
+		i.Addrs = before.Addrs
+	} else {
+		i.Addrs = slices.DeleteFunc(i.Addrs, func(a netip.Addr) bool { return slices.Contains(i.Gateways, a) })
+	}
+	return nil, nil
 }
 
 // taken says whether the interface has a port already: its plugins', or that of the container whose network this one has
@@ -234,6 +264,9 @@ func (k *Container) limit(key port.Key, i port.Interface) error {
 	return shape.Attach(k.Ports, k.Dirs, k.Config, w, c)
 }
 
+// maxPublished is how many ports of a container the guard gets to know: they take of the room that all containers share.
+const maxPublished = 16384
+
 // guard is egressdeny's claim; g may be nil.
 func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	if k.Policy.Absent || k.Record.Identity.Exempt {
@@ -257,7 +290,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 		return err
 	}
 	c.Resolvers = egress.Resolvers(nil, egress.ResolvConf...)
-	if g != nil {
+	if g != nil && len(g.published) > maxPublished {
+		k.Log.Warn("published ports are too many", "container", k.Record.ContainerID, "section", "egress", "reason", fmt.Sprintf("want at most %d, have %d: none is opened", maxPublished, len(g.published)))
+	} else if g != nil {
 		c.Published = g.published
 	}
 	if e.Mode("egress") == policy.Audit {
@@ -273,8 +308,9 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 	return k.Ports.Apply(key, c)
 }
 
-// interfaces are the names of the links inside a network namespace, but lo. The thread that looks ends with it.
-func interfaces(netns string) (names []string, err error) {
+// interfaces are the names of the links inside a network namespace that are up, but lo; with down of veths that are not, too: root in a
+// live container may set one up when nobody looks. The thread that looks ends with it.
+func interfaces(netns string, down bool) (names []string, err error) {
 	f, err := os.Open(netns)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
@@ -294,7 +330,7 @@ func interfaces(netns string) (names []string, err error) {
 			defer c.Close()
 			links, err := c.Links()
 			for _, l := range links {
-				if l.Flags&unix.IFF_LOOPBACK == 0 && l.Up() {
+				if l.Flags&unix.IFF_LOOPBACK == 0 && (l.Up() || down && l.Kind == "veth") {
 					names = append(names, l.Name)
 				}
 			}
@@ -322,6 +358,6 @@ func hostSide(ifindex uint32) (name string, addrs []netip.Addr, err error) {
 
 // None says whether a network namespace has no interface but lo.
 func None(netns string) (bool, error) {
-	names, err := interfaces(netns)
+	names, err := interfaces(netns, false)
 	return len(names) == 0, err
 }

@@ -29,7 +29,7 @@ func Heal(p *policy.Policy, config string, ports *port.Ports, log *journal.Logge
 		return nil, err
 	}
 	defer conn.Close()
-	open, names, err := unclaimed(conn, ports)
+	open, err := unclaimed(conn, ports)
 	if err != nil || len(open) == 0 {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func Heal(p *policy.Policy, config string, ports *port.Ports, log *journal.Logge
 	}
 	for _, r := range recs {
 		path, alive := spaces[r.Netns]
-		if !alive || !r.Settled || !here(&r, names) {
+		if !alive || !r.Settled || !here(&r) {
 			continue
 		}
 		id, err := conn.NetnsID(path)
@@ -64,38 +64,28 @@ func Heal(p *policy.Policy, config string, ports *port.Ports, log *journal.Logge
 	return found, nil
 }
 
-// unclaimed gives the ids of the network namespaces whose veths have no port here, and the names of all interfaces.
-func unclaimed(conn *rtnl.Conn, ports *port.Ports) (ids map[int]bool, names map[string]bool, err error) {
+// unclaimed gives the ids of the network namespaces whose veths have no port here.
+func unclaimed(conn *rtnl.Conn, ports *port.Ports) (ids map[int]bool, err error) {
 	links, err := conn.Links()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ids, names = map[int]bool{}, map[string]bool{}
+	ids = map[int]bool{}
 	for _, l := range links {
-		names[l.Name] = true
 		if l.Kind != "veth" || l.PeerNetns < 0 {
 			continue
 		}
 		if _, err := ports.Of(uint32(l.Index)); errors.Is(err, port.ErrNoEntry) {
 			ids[l.PeerNetns] = true
 		} else if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return ids, names, nil
+	return ids, nil
 }
 
-// here says whether createruntime-net claimed for this container: it names a port after the host's bridge or veth, a plugin
-// after the network. Where the bridge has gone with its last container, netavark knows of those that it has connected since.
-func here(r *tenant.Record, names map[string]bool) bool {
-	for _, n := range r.NetIfs {
-		if names[n.Network] {
-			return true
-		}
-	}
-	gs, _ := netavarkGave(r.ContainerID) // what cannot be read is no evidence
-	return len(r.NetIfs) > 0 && len(gs) > 0
-}
+// here says whether createruntime-net claimed for this container: a plugin would have named its network.
+func here(r *tenant.Record) bool { return r.Network == "" && len(r.NetIfs) > 0 }
 
 // namespaces finds a path to each network namespace in which a process lives, by its inode.
 func namespaces() (map[uint64]string, error) {

@@ -117,7 +117,7 @@ func Apply(t Target, plan []Setting, ours func(Setting) (uint64, bool)) (a Appli
 	for _, s := range plan {
 		dir, ok := t.Dir(s.Controller)
 		if !ok {
-			return a, fmt.Errorf("set %s: %w: its %s cgroup is the hierarchy's root", s.Key, ErrRoot, s.Controller)
+			return a, fmt.Errorf("set %s: %w: in the hierarchy of %s it is in the root's, or in that of whoever started it", s.Key, ErrRoot, s.Controller)
 		}
 		have, err := s.read(dir)
 		if absent(err) {

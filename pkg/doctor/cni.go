@@ -40,16 +40,25 @@ func checkCNI(h *Host) []Finding {
 		}
 		fs = append(fs, checkConflist(h, p, c)...)
 	}
+	made := h.glob("/etc/containers/networks/*.json")
+	for _, p := range made {
+		fs = append(fs, checkResolver(h, p)...)
+	}
 	if len(fs) == 0 {
-		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks looked at", len(files))})
+		fs = append(fs, Finding{Text: fmt.Sprintf("%d CNI networks and %d of netavark's looked at", len(files), len(made))})
 	}
 	return fs
+}
+
+// single says whether policy gives all that is on a network to one tenant.
+func single(h *Host, network string) bool {
+	return h.Policy != nil && slices.ContainsFunc(slices.Collect(maps.Keys(h.Policy.Identity.Network)), func(pattern string) bool { return policy.Match(pattern, network) })
 }
 
 func checkConflist(h *Host, p string, c conflist) []Finding {
 	var fs []Finding
 	var types []string
-	one := h.Policy != nil && slices.ContainsFunc(slices.Collect(maps.Keys(h.Policy.Identity.Network)), func(pattern string) bool { return policy.Match(pattern, c.Name) })
+	one := single(h, c.Name)
 	for _, pl := range c.Plugins {
 		types = append(types, pl.Type)
 		one = one || pl.Tenant != ""

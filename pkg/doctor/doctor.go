@@ -53,6 +53,7 @@ var checks = []check{
 	{"hooks_dir", checkHooksDir},
 	{"marker", checkMarker},
 	{"cni", checkCNI},
+	{"netavark", checkNetavark},
 	{"kernel", checkKernel},
 	{"pins", checkPins},
 	{"disk", checkDisk},

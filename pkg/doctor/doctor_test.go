@@ -150,6 +150,18 @@ func TestCNI(t *testing.T) {
 	if fs := checkCNI(tree(t, good)); Worst(fs) != OK {
 		t.Errorf("one tenant's resolver: %+v", fs)
 	}
+	aardvark := `{"name": "blue-net", "driver": "bridge", "dns_enabled": true}`
+	says(t, checkCNI(tree(t, map[string]string{"/etc/containers/networks/a.json": aardvark})), Warn, "(aardvark-dns) and is no single tenant's")
+	says(t, checkCNI(tree(t, map[string]string{"/etc/containers/networks/a.json": "{"})), Fail, "a.json")
+	h := tree(t, map[string]string{"/etc/containers/networks/a.json": aardvark})
+	h.Policy = &policy.Policy{}
+	h.Policy.Identity.Network = map[string]string{"blue-*": "blue"}
+	if fs := checkCNI(h); Worst(fs) != OK {
+		t.Errorf("one tenant's aardvark-dns: %+v", fs)
+	}
+	if fs := checkCNI(tree(t, map[string]string{"/etc/containers/networks/a.json": strings.Replace(aardvark, "true", "false", 1)})); Worst(fs) != OK {
+		t.Errorf("no resolver: %+v", fs)
+	}
 }
 
 func TestCgroupMounts(t *testing.T) {
@@ -198,4 +210,14 @@ func TestDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(t, checkDisk(h), Warn, "[disk] max is not held")
+}
+
+func TestNetavark(t *testing.T) {
+	t.Parallel()
+	const db, socket = "/run/containers/networks/firewall/firewall-driver", "/etc/systemd/system/sockets.target.wants/bulkhead-connected.socket"
+	if fs := checkNetavark(tree(t, nil)); len(fs) != 0 {
+		t.Errorf("without netavark: %+v", fs)
+	}
+	says(t, checkNetavark(tree(t, map[string]string{db: ""})), Warn, "bulkhead-connected.socket")
+	says(t, checkNetavark(tree(t, map[string]string{db: "", socket: ""})), OK, "at once")
 }

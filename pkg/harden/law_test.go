@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -316,6 +317,7 @@ func check(t *testing.T, config []byte, r Rules, h Host) {
 		return
 	}
 	lawful(t, config, once.JSON, r, h)
+	said(t, config, once)
 	twice, err := Config(once.JSON, r, h)
 	if err != nil {
 		t.Fatalf("harden the hardened: %v\n%s", err, once.JSON)
@@ -328,6 +330,56 @@ func check(t *testing.T, config []byte, r Rules, h Host) {
 	}
 	if len(once.Changes) == 0 && string(once.JSON) != string(config) {
 		t.Error("changed without saying so")
+	}
+}
+
+// said checks that a change is told for each place at which the configs differ, and a difference is there for each that is told:
+// `bulkhead diff` shows no more than these.
+func said(t *testing.T, before []byte, res *Result) {
+	t.Helper()
+	var b, a any
+	if json.Unmarshal(before, &b) != nil || json.Unmarshal(res.JSON, &a) != nil {
+		return
+	}
+	var differ []string
+	places(b, a, "", &differ)
+	within := func(path, of string) bool { return path == of || strings.HasPrefix(path, of+"/") }
+	at := func(c Change, path string) bool {
+		place, _, _ := strings.Cut(c.Path, " ") // behind it stands which entry of a list
+		return within(path, place) || within(place, path)
+	}
+	for _, path := range differ {
+		if !slices.ContainsFunc(res.Changes, func(c Change) bool { return at(c, path) }) {
+			t.Errorf("%s changed and nobody said so: %.200v", path, res.Changes)
+		}
+	}
+	for _, c := range res.Changes {
+		if c.Why == "" || len(c.Items) == 0 {
+			t.Errorf("no reason or nothing in %v", c)
+		}
+		if !slices.ContainsFunc(differ, func(path string) bool { return at(c, path) }) {
+			t.Errorf("%v was said and %s is as it was", c, c.Path)
+		}
+	}
+}
+
+// places are the JSON pointers of the members in which a and b differ; a list is one place.
+func places(a, b any, at string, out *[]string) {
+	x, ok := a.(map[string]any)
+	y, also := b.(map[string]any)
+	if !ok || !also {
+		if !reflect.DeepEqual(a, b) {
+			*out = append(*out, at)
+		}
+		return
+	}
+	for k := range y {
+		if _, ok := x[k]; !ok {
+			x[k] = nil
+		}
+	}
+	for k, v := range x {
+		places(v, y[k], at+"/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(k), out)
 	}
 }
 

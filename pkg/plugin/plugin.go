@@ -196,7 +196,7 @@ func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
 	}
 	var st unix.Stat_t
 	if c.args.Netns != "" && unix.Stat(c.args.Netns, &st) == nil {
-		ev.Netns = st.Ino
+		ev.Netns, ev.NetPath = st.Ino, c.args.Netns
 	}
 	recs := tenant.OpenRecords(c.Policy.State.Run)
 	recs.Log = c.Log

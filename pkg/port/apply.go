@@ -351,6 +351,9 @@ func (p *Ports) evict(d digest, c *Claim) error {
 	} else if ok && w.Kind == kindContainer && w.Life != mine.Life {
 		lives[w.Life] = fmt.Sprintf("MAC %x", c.MAC)
 	}
+	if c.L3 != c.Index && c.MAC == c.L3MAC { // what is sent to the host would be taken for the container's
+		return fmt.Errorf("MAC %x is the bridge's own: %w", c.MAC, ErrInUse)
+	}
 	if len(lives) == 0 {
 		return nil
 	}

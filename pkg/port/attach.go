@@ -70,6 +70,12 @@ func (p *Ports) attach(ifindex uint32, fresh bool) (alone bool, err error) {
 	return alone, nil
 }
 
+// Shut puts the programs on an interface that has no port: it passes nothing until it has one.
+func (p *Ports) Shut(ifindex uint32) error {
+	_, err := p.attach(ifindex, false)
+	return err
+}
+
 // attachTCX is for an interface where somebody's ingress qdisc is in the way of clsact (the reference bandwidth plugin
 // chained before us). It costs 31 ms, since the kernel waits for an RCU grace period, and needs Linux 6.6.
 func (p *Ports) attachTCX(ifindex uint32, kind string, fresh bool) error {

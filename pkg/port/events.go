@@ -24,7 +24,7 @@ type Drop struct {
 	SMAC, DMAC   [6]byte
 }
 
-// event is struct event of port.c.
+// event is struct event of port_maps.h.
 type event struct {
 	At                      uint64
 	Ifindex, Life           uint32

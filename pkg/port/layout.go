@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// The structs of internal/bpf/port.c, as the kernel has them: natural alignment, padding written out, ports and
+// The structs of internal/bpf/port_maps.h, as the kernel has them: natural alignment, padding written out, ports and
 // addresses in network order. A test compares their sizes with the object's BTF.
 
 type addr [16]byte // IPv4 as ::ffff:a.b.c.d

@@ -12,7 +12,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 )
 
-// PolicyFlags are a policy's switches; the numbers are those of port.c.
+// PolicyFlags are a policy's switches; the numbers are those of port_maps.h.
 type PolicyFlags uint32
 
 const (

@@ -1,6 +1,6 @@
 package port
 
-// Reason is why the guard drops a frame; the numbers are those of enum reason in internal/bpf/port.c.
+// Reason is why the guard drops a frame; the numbers are those of enum reason in internal/bpf/port_maps.h.
 type Reason uint8
 
 const (

@@ -44,13 +44,24 @@ type Process struct {
 // Container is a container that bulkhead has a record of.
 type Container struct {
 	ID, Name, Tenant string
-	Init             int    // pid of its first process, 0 when that is gone
-	Bounding         uint64 // of its config: more than its init may have kept
-	Cgroup           string // its cgroup as recorded, "" where none was
+	Init             int // pid of its first process, 0 when that is gone
+	Config           Config
+	Cgroup           string // directory of its cgroup as recorded, "" where none was
 	Netns            uint64
 	SharedNetns      bool // another live container or the host has the same network
+	NetnsUnsure      bool // that inode may be another namespace's by now
 
 	mnt uint64 // its mount namespace, 0 where that is the host's or gone
+}
+
+// Config is what a container's bundle says of its processes: what its first process took on or gave up beyond that is its own
+// affair, and no measure for others. The zero Config is of a bundle that cannot be read.
+type Config struct {
+	Read       bool
+	Bounding   uint64
+	NoNewPrivs bool
+	Seccomp    bool
+	Cgroups    string // linux.cgroupsPath
 }
 
 // Snapshot is what Judge looks at.
@@ -73,9 +84,10 @@ type Finding struct {
 func (f Finding) Attributed() bool { return f.Container.ID != "" }
 
 // helpers are programs of engines that live in a container's namespaces or cgroup by design.
-var helpers = []string{"conmon", "conmonrs", "pasta", "pasta.avx2", "slirp4netns", "rootlessport", "rootlesskit", "dhcp", "netavark",
-	"aardvark-dns", "dnsmasq", "catatonit", "fuse-overlayfs", "crun", "runc", "bulkhead-runtime", "podman", "crio", "containerd-shim-runc-v2",
-	"fuidshift"}
+// pasta's program is passt, of which it is a link, and which runs itself once more as passt.avx2.
+var helpers = []string{"conmon", "conmonrs", "pasta", "pasta.avx2", "passt", "passt.avx2", "slirp4netns", "bypass4netns", "rootlessport", "rootlesskit",
+	"dhcp", "netavark", "aardvark-dns", "dnsmasq", "catatonit", "fuse-overlayfs", "crun", "runc", "youki", "bulkhead-runtime", "podman", "buildah", "crio", "pinns",
+	"containerd", "containerd-shim", "containerd-shim-runc-v1", "containerd-shim-runc-v2", "dockerd", "docker-proxy", "fuidshift"}
 
 // helper says whether p is one: by its program, which must be the host's own and not run within a container's files,
 // not by the name it gives itself.
@@ -88,23 +100,54 @@ func (s Snapshot) helper(p Process) bool {
 	return p.Trusted && slices.Contains(helpers, p.Exe[strings.LastIndexByte(p.Exe, '/')+1:])
 }
 
-// scoped is the container's cgroup in each hierarchy: the component of its init's path that carries its ID, or the
-// whole path. Its init may sit deeper (crun's /container, a systemd of its own).
+// scoped is the container's own cgroup in each hierarchy where it has one. Its init may sit deeper (crun's /container, a
+// systemd of its own). Without one (crun --cgroup-manager=disabled) it is in the cgroup of whoever started it, and nobody else
+// there is its.
 func scoped(c Container, init Process) map[string]string {
 	out := map[string]string{}
 	for h, path := range init.Cgroups {
-		if i := strings.Index(path, c.ID); i >= 0 && len(c.ID) >= 8 {
-			if j := strings.IndexByte(path[i:], '/'); j >= 0 {
-				path = path[:i+j]
-			}
-			out[h] = path
-		} else if c.Cgroup != "" && under(path, c.Cgroup) {
-			out[h] = c.Cgroup
-		} else if path != "/" {
-			out[h] = path
+		if dir := ownCgroup(c, path); dir != "" {
+			out[h] = dir
 		}
 	}
 	return out
+}
+
+// ownCgroup is the beginning of a cgroup's path that is the container's: up to the component that is or carries its ID, or that its
+// config names; "" where there is none.
+func ownCgroup(c Container, path string) string {
+	end := 0
+	for part := range strings.SplitSeq(path, "/") {
+		end += len(part)
+		if c.named(part) {
+			return path[:end]
+		}
+		end++
+	}
+	want := c.Config.Cgroups
+	switch slice, rest, systemd := strings.Cut(want, ":"); {
+	case systemd:
+		prefix, name, _ := strings.Cut(rest, ":")
+		unit := "/" + strings.TrimPrefix(prefix+"-"+name, "-") + ".scope"
+		if strings.HasSuffix(name, ".slice") {
+			unit = "/" + name
+		}
+		if i := strings.Index(path+"/", unit+"/"); name != "" && i >= 0 && (slice == "" || strings.Contains(path[:i]+"/", "/"+slice+"/")) {
+			return path[:i+len(unit)]
+		}
+	case strings.Trim(want, "/") != "":
+		// relative to the cgroup of the runtime, which may itself be in one
+		want = "/" + strings.Trim(want, "/")
+		if i := strings.Index(path+"/", want+"/"); i >= 0 {
+			return path[:i+len(want)]
+		}
+	}
+	return ""
+}
+
+// named says whether a component of a cgroup's path is the container's by its name: libpod-ID.scope, crio-ID, ID.
+func (c Container) named(part string) bool {
+	return c.ID != "" && (part == c.ID || len(c.ID) >= 8 && strings.Contains(part, c.ID) && !strings.Contains(part, "conmon-"+c.ID))
 }
 
 func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
@@ -148,7 +191,7 @@ func (s Snapshot) Judge() []Finding {
 	}
 	for _, p := range s.Processes {
 		if why := disguised(p); why != "" {
-			f := Finding{Process: p, What: Disguised, Why: why}
+			f := Finding{Process: p, What: Disguised, Why: why, Helper: s.helper(p)}
 			for _, c := range s.Containers {
 				if init, ok := byPid[c.Init]; ok && c.Init != 0 {
 					if in, of, _ := member(p, scoped(c, init)); in == of && of > 0 {
@@ -190,6 +233,8 @@ func (s Snapshot) judgeLive(c Container, init Process, byPid map[int]Process, cl
 					f.Helper, f.Why = true, f.Why+"; "+by
 				} else if sibling(p, s, byPid, init) {
 					continue // a pod's: judged with its own container
+				} else if !attributable(p, init, s, byPid) {
+					f.Container, f.Why = Container{}, fmt.Sprintf("%s of %s; with the host's PID namespace nothing tells whether it came from there or was entered", f.Why, c.ID)
 				}
 			}
 			out = append(out, f)
@@ -199,7 +244,10 @@ func (s Snapshot) judgeLive(c Container, init Process, byPid map[int]Process, cl
 				out = append(out, Finding{Process: p, Container: c, What: OutsideNamespaces, Helper: s.helper(p),
 					Why: "in the container's cgroup, but in the host's namespaces: " + strings.Join(host, ", ")})
 				claimed[p.Pid] = true
-			} else if why := weaker(p, init, c); why != "" && !s.helper(p) {
+			} else if why := s.foreign(p, init, c, byPid); why != "" {
+				out = append(out, Finding{Process: p, Container: c, What: OutsideNamespaces, Helper: s.helper(p), Why: "in the container's cgroup, but in " + why})
+				claimed[p.Pid] = true
+			} else if why := weaker(p, init, c); why != "" && !s.helper(p) && (len(ours) > 0 || descends(p, init.Pid, byPid)) {
 				out = append(out, Finding{Process: p, Container: c, What: Weaker, Why: why})
 				claimed[p.Pid] = true
 			}
@@ -228,9 +276,30 @@ func (s Snapshot) hostOnly(p, init Process) (host []string) {
 	return host
 }
 
-// entered says by whom p was put into the container from outside (nsenter, a debugger): up its line of parents the
-// container's PID namespace ends at a process of the host without passing the container's init. What escaped
-// from inside has the init above it: orphans of a PID namespace become its init's children.
+// foreign says which namespaces of a container of another tenant p is in, in place of its own container's, or "".
+func (s Snapshot) foreign(p, init Process, c Container, byPid map[int]Process) string {
+	for _, o := range s.Containers {
+		other, ok := byPid[o.Init]
+		if !ok || o.Init == 0 || o.ID == c.ID || o.Tenant == c.Tenant && c.Tenant != "" {
+			continue
+		}
+		var theirs []string
+		for _, k := range isolating {
+			if n := p.NS[k]; n != 0 && n == other.NS[k] && n != init.NS[k] && n != s.Host[k] {
+				theirs = append(theirs, k)
+			}
+		}
+		if theirs != nil {
+			return fmt.Sprintf("namespaces of container %s: %s", o.ID, strings.Join(theirs, ", "))
+		}
+	}
+	return ""
+}
+
+// entered says by whom p was put into the container from outside (nsenter, a debugger, the engine for another container of its
+// pod): up its line of parents the container's PID namespace ends at a process of the host without passing the container's
+// init. What escaped from inside has the init above it: orphans of a PID namespace become its init's children, and one made
+// within it is below it.
 func (s Snapshot) entered(p, init Process, byPid map[int]Process) string {
 	if init.NS["pid"] == s.Host["pid"] {
 		return "" // with the host's PID namespace nothing tells who came from where
@@ -238,18 +307,19 @@ func (s Snapshot) entered(p, init Process, byPid map[int]Process) string {
 	if p.NS["pid"] == s.Host["pid"] {
 		return "entered from the host: nobody gets out of a PID namespace"
 	}
-	if p.NS["pid"] != init.NS["pid"] {
-		return ""
-	}
+	within := p.NS["pid"] == init.NS["pid"]
 	for range len(byPid) {
 		if p.Pid == init.Pid {
 			return ""
 		}
 		parent, ok := byPid[p.Parent]
-		if !ok {
+		if !ok || !within && parent.NS["pid"] == init.NS["pid"] {
 			return ""
 		}
 		if parent.NS["pid"] == s.Host["pid"] {
+			if !within {
+				return fmt.Sprintf("never in its PID namespace: another container of its pod, or entered from the host, by %q (pid %d)", parent.Comm, parent.Pid)
+			}
 			if s.helper(parent) {
 				return "" // an engine's exec, which began in the container's cgroup
 			}
@@ -258,6 +328,16 @@ func (s Snapshot) entered(p, init Process, byPid map[int]Process) string {
 		p = parent
 	}
 	return ""
+}
+
+// attributable says whether p is known to come from within the container: always but for one with the host's PID namespace,
+// where only those below its init, or below the engine's process above that (which takes its orphans), are.
+func attributable(p, init Process, s Snapshot, byPid map[int]Process) bool {
+	if init.NS["pid"] != s.Host["pid"] {
+		return true
+	}
+	engine, ok := byPid[init.Parent]
+	return descends(p, init.Pid, byPid) || ok && s.helper(engine) && descends(p, engine.Pid, byPid)
 }
 
 // sibling says whether p belongs to another container that shares a namespace with this one (a pod).
@@ -278,14 +358,14 @@ func sibling(p Process, s Snapshot, byPid map[int]Process, init Process) bool {
 func weaker(p, init Process, c Container) string {
 	var why []string
 	if p.NS["user"] == init.NS["user"] { // in a nested user namespace a full set means little
-		if more := (p.Bounding | p.Effective) &^ (init.Bounding | c.Bounding); more != 0 {
+		if more := (p.Bounding | p.Effective) &^ (init.Bounding | c.Config.Bounding); more != 0 {
 			why = append(why, "capabilities "+capabilityNames(more))
 		}
 	}
-	if init.Seccomp == 2 && p.Seccomp == 0 {
+	if init.Seccomp == 2 && p.Seccomp == 0 && (c.Config.Seccomp || !c.Config.Read) {
 		why = append(why, "no seccomp filter")
 	}
-	if init.NoNewPrivs && !p.NoNewPrivs {
+	if init.NoNewPrivs && !p.NoNewPrivs && (c.Config.NoNewPrivs || !c.Config.Read) {
 		why = append(why, "new privileges allowed")
 	}
 	if unconfined := p.Label == "" || strings.HasPrefix(p.Label, "unconfined"); init.Label != p.Label && unconfined || level(init.Label) != level(p.Label) {
@@ -314,9 +394,17 @@ func (s Snapshot) judgeGone(c Container, claimed map[int]bool) (out []Finding) {
 		case inGoneCgroup(p, c):
 			out = append(out, Finding{Process: p, Container: c, What: Leftover, Helper: s.helper(p), Why: "in the cgroup of a container that has ended"})
 		case c.Netns != 0 && !c.SharedNetns && c.Netns != s.Host["net"] && p.NS["net"] == c.Netns:
-			out = append(out, Finding{Process: p, Container: c, What: HoldsNetwork, Helper: s.helper(p), Why: "in the network of a container that has ended"})
+			f := Finding{Process: p, Container: c, What: HoldsNetwork, Helper: s.helper(p), Why: "in the network of a container that has ended"}
+			// Whoever was in that container's PID namespace ended with its first process.
+			if pid := p.NS["pid"]; pid != s.Host["pid"] {
+				f.Helper, f.Why = true, f.Why+"; in a PID namespace that lives: another container of its pod"
+			}
+			f.unsure()
+			out = append(out, f)
 		case c.Netns != 0 && !c.SharedNetns && c.Netns != s.Host["net"] && slices.Contains(p.HoldsNS, c.Netns):
-			out = append(out, Finding{Process: p, Container: c, What: HoldsNetwork, Helper: p.Trusted, Why: "has the network of a container that has ended open"})
+			f := Finding{Process: p, Container: c, What: HoldsNetwork, Helper: p.Trusted, Why: "has the network of a container that has ended open"}
+			f.unsure()
+			out = append(out, f)
 		default:
 			continue
 		}
@@ -325,9 +413,19 @@ func (s Snapshot) judgeGone(c Container, claimed map[int]bool) (out []Finding) {
 	return out
 }
 
+// unsure makes a finding nobody's where the network may be another's that the kernel gave the same inode.
+func (f *Finding) unsure() {
+	if f.Container.NetnsUnsure {
+		f.Why += fmt.Sprintf(" (%s), or of whoever has its number since: its record has no cookie", f.Container.ID)
+		f.Container = Container{}
+	}
+}
+
+// inGoneCgroup says whether p is in the cgroup that a container had. A short ID may be anyone's name: it must be where the
+// record says.
 func inGoneCgroup(p Process, c Container) bool {
 	for _, path := range p.Cgroups {
-		if c.Cgroup != "" && c.Cgroup != "/" && under(path, c.Cgroup) || len(c.ID) >= 8 && strings.Contains(path, c.ID) && !strings.Contains(path, "conmon-"+c.ID) {
+		if dir := ownCgroup(c, path); dir != "" && (len(c.ID) >= 8 || strings.HasSuffix(c.Cgroup, dir)) {
 			return true
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/pkg/harden"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
@@ -53,7 +55,7 @@ func Take(records []tenant.Record) (Snapshot, error) {
 		s.Processes = append(s.Processes, p)
 	}
 	s.Containers = match(records, s)
-	s.holders()
+	s.holders(records)
 	return s, nil
 }
 
@@ -66,10 +68,9 @@ func match(records []tenant.Record, s Snapshot) []Container {
 	}
 	out := make([]Container, 0, len(records))
 	for _, r := range records {
-		c := Container{ID: r.ContainerID, Name: r.Name, Tenant: r.Identity.Tenant, Cgroup: r.CgroupPath, Netns: r.Netns}
-		if p, ok := byPid[r.Pid]; ok && r.Pid > 0 && !p.Zombie && ofRecord(p, r) {
+		c := Container{ID: r.ContainerID, Name: r.Name, Tenant: r.Identity.Tenant, Cgroup: r.CgroupPath, Netns: r.Netns, Config: configured(r.Bundle)}
+		if p, ok := byPid[r.Pid]; ok && r.Pid > 0 && !p.Zombie && ofRecord(p, c) {
 			c.Init = p.Pid
-			c.Bounding = configured(r.Bundle)
 			if c.Netns == 0 {
 				c.Netns = p.NS["net"]
 			}
@@ -77,6 +78,9 @@ func match(records []tenant.Record, s Snapshot) []Container {
 		out = append(out, c)
 	}
 	for i := range out {
+		if out[i].Init == 0 && out[i].Netns != 0 {
+			out[i].Netns, out[i].NetnsUnsure = same(records[i], s)
+		}
 		out[i].SharedNetns = out[i].Netns == s.Host["net"] || slices.ContainsFunc(out, func(o Container) bool {
 			return o.ID != out[i].ID && o.Init != 0 && byPid[o.Init].NS["net"] == out[i].Netns
 		})
@@ -84,49 +88,76 @@ func match(records []tenant.Record, s Snapshot) []Container {
 	return out
 }
 
-// configured is the bounding set of a bundle's config: what an exec by the engine may have although the container's
-// first process gave it up. 0 where the bundle cannot be read.
-func configured(bundle string) (set uint64) {
+// same looks whether the network namespace that has the recorded inode now is the recorded one, by its cookie: 0 is another's. It is
+// unsure where the record is of a kernel or a release without cookies.
+func same(r tenant.Record, s Snapshot) (inode uint64, unsure bool) {
+	if r.NetCookie == 0 {
+		return r.Netns, true
+	}
+	for _, p := range s.Processes {
+		if p.NS["net"] != r.Netns {
+			continue
+		}
+		if cookie, err := netns.Cookie(fmt.Sprintf("/proc/%d/ns/net", p.Pid)); err == nil {
+			if cookie != r.NetCookie {
+				return 0, false
+			}
+			return r.Netns, false
+		}
+	}
+	return r.Netns, false // nobody is in it; who has it open is asked one by one
+}
+
+// configured is what a bundle's config says: an exec by the engine may have what the container's first process gave up, and need
+// not have what that took on by itself.
+func configured(bundle string) (c Config) {
 	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if bundle == "" || err != nil {
-		return 0
+		return c
 	}
 	var spec struct {
 		Process struct {
 			Capabilities struct {
 				Bounding []string `json:"bounding"`
 			} `json:"capabilities"`
+			NoNewPrivileges bool `json:"noNewPrivileges"`
 		} `json:"process"`
+		Linux struct {
+			Seccomp     jsontext.Value `json:"seccomp"`
+			CgroupsPath string         `json:"cgroupsPath"`
+		} `json:"linux"`
 	}
 	if json.Unmarshal(b, &spec) != nil {
-		return 0
+		return c
 	}
+	c = Config{Read: true, NoNewPrivs: spec.Process.NoNewPrivileges, Cgroups: spec.Linux.CgroupsPath,
+		Seccomp: len(spec.Linux.Seccomp) > 0 && spec.Linux.Seccomp.Kind() == '{'}
 	for _, name := range spec.Process.Capabilities.Bounding {
 		for n := range 64 {
 			if harden.Capability(n) == name {
-				set |= 1 << n
+				c.Bounding |= 1 << n
 			}
 		}
 	}
-	return set
+	return c
 }
 
-func ofRecord(p Process, r tenant.Record) bool {
+func ofRecord(p Process, c Container) bool {
 	for _, path := range p.Cgroups {
-		if len(r.ContainerID) >= 8 && strings.Contains(path, r.ContainerID) || r.CgroupPath != "" && r.CgroupPath != "/" && under(path, r.CgroupPath) {
+		if ownCgroup(c, path) != "" {
 			return true
 		}
 	}
-	return r.Netns != 0 && p.NS["net"] == r.Netns
+	return c.Netns != 0 && p.NS["net"] == c.Netns
 }
 
 // holders finds who keeps the network of a container that has ended open by a descriptor. It reads every descriptor
 // of the host, and does so only where there is such a container.
-func (s *Snapshot) holders() {
-	wanted := map[uint64]bool{}
-	for _, c := range s.Containers {
+func (s *Snapshot) holders(records []tenant.Record) {
+	wanted := map[uint64]uint64{} // cookie by inode
+	for i, c := range s.Containers {
 		if c.Init == 0 && c.Netns != 0 && !c.SharedNetns {
-			wanted[c.Netns] = true
+			wanted[c.Netns] = records[i].NetCookie
 		}
 	}
 	if len(wanted) == 0 {
@@ -143,7 +174,12 @@ func (s *Snapshot) holders() {
 			if err != nil || !strings.HasPrefix(target, "net:[") {
 				continue
 			}
-			if n := inode(target); wanted[n] {
+			n := inode(target)
+			cookie, ok := wanted[n]
+			if !ok {
+				continue
+			}
+			if now, err := netns.Cookie(filepath.Join(dir, fd.Name())); cookie == 0 || err == nil && now == cookie {
 				s.Processes[i].HoldsNS = append(s.Processes[i].HoldsNS, n)
 			}
 		}

@@ -57,6 +57,8 @@ func (r *Record) member(name string) any {
 		return &r.Level
 	case "netns":
 		return &r.Netns
+	case "net_cookie":
+		return &r.NetCookie
 	case "cgroup":
 		return &r.Cgroup
 	case "cgroup_path":
@@ -174,6 +176,7 @@ func (r *Record) marshal() []byte {
 		w.Text("pod_name", r.PodName, false)
 		w.Text("level", r.Level, false)
 		w.Number("netns", r.Netns, false)
+		w.Number("net_cookie", r.NetCookie, false)
 		w.Number("cgroup", r.Cgroup, false)
 		w.Text("cgroup_path", r.CgroupPath, false)
 		w.Integer("pid", r.Pid, false)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -118,14 +119,23 @@ func (r *Records) recall(rec Record, ev *Evidence) error {
 		return err
 	}
 	// Where the engine is not proven, the annotation only says where to look:
-	// having the sandbox's network namespace is the proof.
-	if engine == "" && (ev.Netns == 0 || ev.Netns != box.Netns) {
+	// having the sandbox's network namespace is the proof. Its inode alone may be that of one which came after it.
+	if engine == "" && (ev.Netns == 0 || ev.Netns != box.Netns || box.NetCookie != 0 && box.NetCookie != ev.cookie()) {
 		return nil
 	}
 	ev.Claims = append(ev.Claims, box.Claims...)
 	ev.PodNamespace = first(ev.PodNamespace, box.PodNamespace)
 	ev.PodName = first(ev.PodName, box.PodName)
 	return nil
+}
+
+// cookie is the container's network namespace's, 0 where it cannot be had (Linux before 5.14).
+func (ev Evidence) cookie() uint64 {
+	if ev.NetPath == "" {
+		return 0
+	}
+	cookie, _ := netns.Cookie(ev.NetPath) // without one the inode has to do, as before
+	return cookie
 }
 
 // compartment gives the record the number under which maps know it.
@@ -152,8 +162,8 @@ func remember(p *policy.Policy, rec *Record, ev, full Evidence, id Identity) {
 	rec.Identity = id
 	rec.Name, rec.PodName, rec.PodNamespace = full.Name, full.PodName, full.PodNamespace
 	rec.Network = first(rec.Network, ev.Network)
-	if ev.Netns != 0 {
-		rec.Netns = ev.Netns
+	if ev.Netns != 0 && (ev.Netns != rec.Netns || rec.NetCookie == 0) {
+		rec.Netns, rec.NetCookie = ev.Netns, ev.cookie()
 	}
 	if mine := ev.NetIf; mine.Name != "" && !slices.Contains(rec.NetIfs, mine) {
 		rec.NetIfs = append(slices.DeleteFunc(rec.NetIfs, func(o NetIf) bool { return o.Name == mine.Name && o.Network == mine.Network }), mine)

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
+	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
 
@@ -275,7 +277,7 @@ func TestRecords(t *testing.T) {
 		t.Fatalf("want none, have %v %v", list, err)
 	}
 	rec := Record{
-		V: 1, ContainerID: cid, Name: "web", Compartment: 5, Level: "s0:c1,c2", Netns: 1, Cgroup: 2, Pid: 3, Bundle: "/b", Life: "x/y/z",
+		V: 1, ContainerID: cid, Name: "web", Compartment: 5, Level: "s0:c1,c2", Netns: 1, NetCookie: 9, Cgroup: 2, Pid: 3, Bundle: "/b", Life: "x/y/z",
 		Started: time.Unix(1700000000, 5).UTC(), NetIfs: []NetIf{{Name: "eth0", HostIfindex: 7, Network: "n"}}, Identity: Identity{Tenant: "blue", Kind: KindContainer},
 		Claims: []Claim{{By: "b", Tenant: "blue"}},
 	}
@@ -400,6 +402,33 @@ func BenchmarkSettle(b *testing.B) {
 	for b.Loop() {
 		if _, err := Settle(p, OpenRecords(p.State.Run), reg, ev); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// A network namespace that has the inode of a sandbox's which has ended is no proof of being in its pod.
+func TestSettleNetworkOfTheSameNumber(t *testing.T) {
+	testenv.Need(t, testenv.Root, testenv.NetNS)
+	t.Parallel()
+	h := hostOf(t, identity)
+	own := "/proc/self/ns/net"
+	cookie, err := netns.Cookie(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.settle(Evidence{ContainerID: box, Network: "k8s", PodName: "web", PodNamespace: "team-a", Netns: 7, NetPath: own})
+	for i, tt := range []struct {
+		was  uint64
+		path string
+		want string
+	}{{cookie, own, "team-a"}, {cookie + 1, own, ""}, {cookie, "", ""}, {0, own, "team-a"}, {0, "", "team-a"}} {
+		if _, err := h.recs.Update(box, func(r *Record) error { r.NetCookie = tt.was; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		id := strings.Repeat(string(rune('e'+i)), 64)
+		rec := h.settle(Evidence{ContainerID: id, CgroupsPath: "/kubepods/besteffort/pod1/" + id, Netns: 7, NetPath: tt.path, Annotations: map[string]string{containerdSandbox: box}})
+		if rec.Identity.Tenant != tt.want {
+			t.Errorf("%d: sandbox's cookie %d, this one's %d (%q): tenant %q, want %q", i, tt.was, cookie, tt.path, rec.Identity.Tenant, tt.want)
 		}
 	}
 }

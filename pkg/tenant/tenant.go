@@ -34,6 +34,7 @@ type Evidence struct {
 	Annotations   map[string]string // any image may have set any of them
 	Marker        string            // the host's own marker; "" accepts no annotation. Settle reads it itself
 	Netns         uint64            // inode of its network namespace
+	NetPath       string            // a file that is that namespace, to read its cookie by
 	Claims        []Claim           // what a plugin found earlier, from its record
 	Network       string            // CNI: the network's name
 	NetworkTenant string            // CNI: the conflist's `tenant`
@@ -94,9 +95,10 @@ type Record struct {
 	PodNamespace string   `json:"pod_namespace,omitzero"`
 	PodName      string   `json:"pod_name,omitzero"`
 
-	Level      string    `json:"level,omitzero"`  // SELinux, of the process
-	Netns      uint64    `json:"netns,omitzero"`  // inode
-	Cgroup     uint64    `json:"cgroup,omitzero"` // inode of its cgroup v2 directory
+	Level      string    `json:"level,omitzero"`      // SELinux, of the process
+	Netns      uint64    `json:"netns,omitzero"`      // inode, which the kernel gives again
+	NetCookie  uint64    `json:"net_cookie,omitzero"` // of that namespace, which it does not; 0 where nobody could tell
+	Cgroup     uint64    `json:"cgroup,omitzero"`     // inode of its cgroup v2 directory
 	CgroupPath string    `json:"cgroup_path,omitzero"`
 	Pid        int       `json:"pid,omitzero"`
 	Bundle     string    `json:"bundle,omitzero"`

@@ -38,6 +38,7 @@ type Account struct {
 	Pid       int       `json:"pid,omitzero"`
 	HostNet   bool      `json:"host_net,omitzero"` // it is in this host's network namespace: only its sockets tell its bytes
 	OwnNet    bool      `json:"own_net,omitzero"`  // its network namespace is no other container's: its sockets tell its bytes where no interface does
+	NoIO      bool      `json:"no_io,omitzero"`    // no io controller on its cgroup: requests to disks are an ancestor's
 	Start     time.Time `json:"start"`
 	StartBoot uint64    `json:"start_boot_ns"` // CLOCK_BOOTTIME: durations survive a clock that jumps
 	Token     uint64    `json:"token"`         // key of the life in the map "accounts"
@@ -73,6 +74,7 @@ func Open(d Dirs, o Opening) (*Account, error) {
 		return have, nil
 	}
 	a.Cgroups, err = cgroupsOf(o.Pid, o.ID)
+	a.NoIO = uncountedIO(a.Cgroups)
 	a.HostNet = o.Pid > 0 && sameNamespace(o.Pid, "net")
 	a.OwnNet = o.Pid > 0 && !a.HostNet && !o.joined()
 	if werr := a.place(d); werr != nil {
@@ -94,7 +96,8 @@ func (a *Account) countByFiles(d Dirs) error {
 	var f figures
 	f.readAll(a.Cgroups)
 	a.Base = f.files.CPU
-	return errors.Join(a.place(d), keepIO(a.Cgroups))
+	// where it lies, and nowhere else: a life has one account
+	return errors.Join(writeFile(a.path, sealed(a.marshal()), d.Durable), keepIO(a.Cgroups))
 }
 
 func newAccount(o Opening) (*Account, error) {

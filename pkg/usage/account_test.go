@@ -192,6 +192,38 @@ func TestAccountOfAnEarlierBoot(t *testing.T) {
 	}
 }
 
+// TestAccountOfAnEarlierBulkhead closes an account, and reads samples, as they were written before they had the members of today.
+func TestAccountOfAnEarlierBulkhead(t *testing.T) {
+	t.Parallel()
+	d := testDirs(t)
+	boot, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(openDirs(d)[0], "c1", boot+".5")
+	account := fmt.Sprintf(`{"v":1,"life":"c1/%s/5","id":"c1","boot":%q,"tenant":"blue","kind":"container","engine":"podman",`+
+		`"start":"2026-11-25T20:00:00Z","start_boot_ns":7,"token":7,"cgroups":[{"hierarchy":0,"dir":"/sys/fs/cgroup/gone","id":9}]}`, boot, boot)
+	sample := `{"v":1,"port":0,"net":{"network":"","ifname":"","layer":0,"in_bytes":0,"in_packets":0,"out_bytes":0,"out_packets":0},"sample":{"cpu":{"ns":%d,"user":1,"system":1},"memory_peak_bytes":4096}}`
+	if err := writeFile(base+accountExt, sealed([]byte(account)), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, ns := range []int{1000, 2000} {
+		if err := appendLine(base+netExt, sealed(fmt.Appendf(nil, sample, ns))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Close(d, Closing{ID: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Tenant != "blue" || r.CPURaw == nil || *r.CPURaw != 2000 || r.How.CPU != LastSample || r.How.Net != Absent || r.How.IO != Absent {
+		t.Errorf("have %+v", r)
+	}
+	if files, err := filepath.Glob(base + "*"); len(files) != 0 || err != nil {
+		t.Errorf("left: %v, %v", files, err)
+	}
+}
+
 // kills is how often TestKilledAnywhere kills; `make soak` sets more.
 func kills(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("BULKHEAD_KILLS"))

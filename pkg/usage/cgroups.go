@@ -141,6 +141,16 @@ func ownPath(where, id string) string {
 	return where
 }
 
+// uncountedIO says whether the block layer charges the container's requests to a cgroup above it: in v2 where nobody turned the io
+// controller on. (v1's has a hierarchy of its own.)
+func uncountedIO(all []Cgroup) bool {
+	if len(all) != 1 || all[0].Hierarchy != 0 {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Stat(filepath.Join(all[0].Dir, "io.stat"), &st) == unix.ENOENT
+}
+
 // keepIO has systemd keep the io controller on for a container's own parent: it would turn it off, and its counts be lost, with the
 // scope below that wanted it.
 func keepIO(all []Cgroup) error {
@@ -193,7 +203,7 @@ func sweepParents(known []*Account, grace time.Duration) (n int, err error) {
 	var errs []error
 	walk := func(dir string, e fs.DirEntry, err error) error {
 		switch {
-		case err != nil && errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV): // gone since it was listed
 			return nil
 		case err != nil || !e.IsDir():
 			return err

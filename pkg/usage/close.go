@@ -109,7 +109,7 @@ func sameFile(f *os.File, path string) bool {
 // What an error leaves is for GC.
 func (a *Account) forget(d Dirs) error {
 	err := unix.Unlink(a.path)
-	for _, name := range append(a.netFiles(d), a.base()+sampleExt) {
+	for _, name := range append(a.files(d, netExt), a.files(d, sampleExt)...) {
 		kfile.Remove(name)
 		unix.Rmdir(filepath.Dir(name)) // if it was the container's last life
 	}
@@ -142,6 +142,10 @@ func (a *Account) receipt(d Dirs, c Closing) Receipt {
 		fig.files = *last
 	}
 	fig.fill(&r)
+	if a.NoIO {
+		r.IO, r.How.IO = nil, Absent
+		r.note("no io controller on the cgroup: bytes to disks are not known")
+	}
 	if c.Leftovers > 0 && (r.Leftovers == nil || *r.Leftovers < c.Leftovers) {
 		r.Leftovers = &c.Leftovers
 	}

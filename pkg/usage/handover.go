@@ -83,7 +83,7 @@ func HandOver(d Dirs, r NetReading) error {
 func (a *Account) note(d Dirs, r reading) error {
 	line := sealed(r.marshal())
 	var errs []error
-	for _, name := range a.netFiles(d) {
+	for _, name := range a.files(d, netExt) {
 		err := appendLine(name, line)
 		if err == nil {
 			return nil
@@ -101,14 +101,23 @@ func (a *Account) resample(d Dirs) error {
 		return nil
 	}
 	r := reading{V: Version, Sample: s}
-	return writeFile(a.base()+sampleExt, sealed(r.marshal()), false)
+	line := sealed(r.marshal())
+	var errs []error
+	for _, name := range a.files(d, sampleExt) {
+		err := writeFile(name, line, false)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
-// netFiles are where an account's readings lie: beside it, or where there is
+// files are where an account's readings lie: beside it, or where there is
 // no room in the run directory.
-func (a *Account) netFiles(d Dirs) []string {
-	names := []string{a.base() + netExt}
-	if spare := filepath.Join(openDirs(d)[1], dirName(a.ID), lifeName(a.Life)+netExt); spare != names[0] {
+func (a *Account) files(d Dirs, ext string) []string {
+	names := []string{a.base() + ext}
+	if spare := filepath.Join(openDirs(d)[1], dirName(a.ID), lifeName(a.Life)+ext); spare != names[0] {
 		names = append(names, spare)
 	}
 	return names
@@ -178,7 +187,7 @@ func (a *Account) readings(d Dirs) (nets []Net, last *cgroupSample, torn int, er
 		return nil
 	}
 	var errs []error
-	for _, name := range append(a.netFiles(d), a.base()+sampleExt) {
+	for _, name := range append(a.files(d, netExt), a.files(d, sampleExt)...) {
 		f, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -25,6 +25,7 @@ func (a *Account) marshal() []byte {
 		w.Integer("pid", a.Pid, false)
 		w.Flag("host_net", a.HostNet)
 		w.Flag("own_net", a.OwnNet)
+		w.Flag("no_io", a.NoIO)
 		w.Time("start", a.Start, true)
 		w.Number("start_boot_ns", a.StartBoot, true)
 		w.Number("token", a.Token, true)
@@ -111,6 +112,8 @@ func (a *Account) member(name string) any {
 		return &a.HostNet
 	case "own_net":
 		return &a.OwnNet
+	case "no_io":
+		return &a.NoIO
 	case "start":
 		return &a.Start
 	case "start_boot_ns":

@@ -14,7 +14,8 @@ import (
 )
 
 // What other software leaves on a host, with our bridges in the place of its own. Each lets containers forward, as the engine
-// whose network it is has seen to.
+// whose network it is has seen to. docker's, wg-quick's and the administrator's are written from what these programs are known
+// to load; netavark's were recorded.
 const (
 	// docker's chains (28), and the user's own rule that lets other bridges pass
 	dockerRules = `*nat
@@ -50,17 +51,65 @@ COMMIT
 -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
 COMMIT
 `
-	// netavark's table (podman 5), two networks with isolation off
+	// netavark's table: what `nft -s list ruleset` said in the trixie guest (podman 5.4.2, netavark 1.14; -100 for dstnat, which an older nft takes at output) of a network with a
+	// container that publishes a port, with our subnets in the place of its own, and a second network as the first
 	netavarkRules = `table inet netavark {
-	chain INPUT { type filter hook input priority filter; policy accept; ip saddr 10.77.1.0/24 udp dport 53 accept; ip saddr 10.77.2.0/24 udp dport 53 accept; }
-	chain FORWARD { type filter hook forward priority filter; policy accept; ct state invalid drop; jump NETAVARK-ISOLATION-1; ip daddr 10.77.0.0/16 ct state established,related accept; ip saddr 10.77.0.0/16 accept; }
-	chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; meta mark & 0x00002000 == 0x00002000 masquerade; ip saddr 10.77.1.0/24 jump nv_one; ip saddr 10.77.2.0/24 jump nv_two; }
-	chain PREROUTING { type nat hook prerouting priority dstnat; policy accept; fib daddr type local jump NETAVARK-HOSTPORT-DNAT; }
-	chain OUTPUT { type nat hook output priority -100; policy accept; fib daddr type local jump NETAVARK-HOSTPORT-DNAT; }
-	chain NETAVARK-HOSTPORT-DNAT { tcp dport 8090 dnat ip to 10.77.1.2:80; }
-	chain NETAVARK-ISOLATION-1 { }
-	chain nv_one { ip daddr 10.77.1.0/24 accept; ip daddr != 224.0.0.0/4 masquerade; }
-	chain nv_two { ip daddr 10.77.2.0/24 accept; ip daddr != 224.0.0.0/4 masquerade; }
+	chain INPUT {
+		type filter hook input priority filter; policy accept;
+		ip saddr 10.77.1.0/24 meta l4proto { tcp, udp } th dport 53 accept
+		ip saddr 10.77.2.0/24 meta l4proto { tcp, udp } th dport 53 accept
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy accept;
+		ct state invalid drop
+		jump NETAVARK-ISOLATION-1
+		ip daddr 10.77.1.0/24 ct state established,related accept
+		ip saddr 10.77.1.0/24 accept
+		ip daddr 10.77.2.0/24 ct state established,related accept
+		ip saddr 10.77.2.0/24 accept
+	}
+	chain POSTROUTING {
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark & 0x00002000 == 0x00002000 masquerade
+		ip saddr 10.77.1.0/24 jump nv_ef957828_10_77_1_0_nm24
+		ip saddr 10.77.2.0/24 jump nv_ef957829_10_77_2_0_nm24
+	}
+	chain PREROUTING {
+		type nat hook prerouting priority dstnat; policy accept;
+		fib daddr type local jump NETAVARK-HOSTPORT-DNAT
+	}
+	chain OUTPUT {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local jump NETAVARK-HOSTPORT-DNAT
+	}
+	chain NETAVARK-HOSTPORT-DNAT {
+		tcp dport 8090 jump nv_ef957828_10_77_1_0_nm24_dnat
+	}
+	chain NETAVARK-HOSTPORT-SETMARK {
+		meta mark set meta mark | 0x00002000
+	}
+	chain NETAVARK-ISOLATION-1 {
+	}
+	chain NETAVARK-ISOLATION-2 {
+	}
+	chain NETAVARK-ISOLATION-3 {
+		oifname "bh1" drop
+		oifname "bh2" drop
+		jump NETAVARK-ISOLATION-2
+	}
+	chain nv_ef957828_10_77_1_0_nm24 {
+		ip daddr 10.77.1.0/24 accept
+		ip daddr != 224.0.0.0/4 masquerade
+	}
+	chain nv_ef957829_10_77_2_0_nm24 {
+		ip daddr 10.77.2.0/24 accept
+		ip daddr != 224.0.0.0/4 masquerade
+	}
+	chain nv_ef957828_10_77_1_0_nm24_dnat {
+		ip saddr 10.77.1.0/24 tcp dport 8090 jump NETAVARK-HOSTPORT-SETMARK
+		ip saddr 127.0.0.1 tcp dport 8090 jump NETAVARK-HOSTPORT-SETMARK
+		tcp dport 8090 dnat ip to 10.77.1.2:80
+	}
 }
 `
 	// an administrator's own, by iptables on nftables

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +14,7 @@ import (
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 )
 
-var table = flag.String("table", "", "write the table of attacks into this markdown `file`, between its marks")
+var table = flag.String("table", "", "write the table of attacks into this markdown `file` of the repository, between its marks")
 
 const twoTenants = `
 mode = "enforce"
@@ -152,7 +153,7 @@ func TestAttacks(t *testing.T) {
 	text := markdown(cols, reached)
 	t.Log("\n" + text)
 	if *table != "" && !t.Failed() && len(cols) == len(columns()) {
-		writeTable(t, *table, text)
+		writeTable(t, filepath.Join("../..", *table), text)
 	}
 }
 

@@ -38,6 +38,30 @@ all_exact() {
 	each_engine all_exact
 }
 
+oomed() {
+	# shellcheck disable=SC2034 # launch reads them
+	local OPTIONS=(--memory 32m --memory-swap 32m) BUNDLE_JQ='.linux.resources.memory.limit = 33554432'
+	run launch "blue-oom-$VIA" blue sh -c 'dd if=/dev/zero of=/dev/null bs=200M count=1; exit 3'
+	[ "$(last "blue-oom-$VIA" '.oom_kills == 1 and .exit == 3 and .memory_peak_bytes > 30000000 and .memory_peak_bytes <= 33554432')" = true ] ||
+		fail "$(last "blue-oom-$VIA" .)" || return
+	run launch "blue-fits-$VIA" blue dd if=/dev/zero of=/dev/null bs=10M count=1
+	[ "$(last "blue-fits-$VIA" '.oom_kills == 0 and .exit == 0')" = true ] || fail "the control: $(last "blue-fits-$VIA" .)"
+}
+@test "processes killed for want of memory" {
+	requires root netns podman bpf
+	each_engine oomed
+}
+
+parent_exact() {
+	VIA=podman-$RUNTIME all_exact || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')"
+}
+@test "every figure is exact below a cgroup of the container's own that outlives the runtime's" {
+	requires root netns podman bpf
+	cat >>"$POLICY" <<<$'[cgroup]\nparent = true'
+	each_runtime parent_exact
+}
+
 writes() {
 	run launch "blue-writes-$VIA" blue dd if=/dev/zero of=/dev/shm/none bs=1M count=3
 	[ "$status" -eq 0 ] || fail "$output" || return
@@ -112,7 +136,7 @@ without_programs() { # WANTED-HOW
 	podman wait "$name" >/dev/null
 	podman rm -f -t 0 "$name" >/dev/null
 	[ "$(last "$name" '[.how.cpu, .how.memory] | unique | join(" ")')" = "$1" ] || fail "want $1: $(last "$name" .)" || return
-	[ -z "$(find /sys/fs/cgroup -name 'account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'account-*')" || return
+	[ -z "$(find /sys/fs/cgroup -name 'bulkhead_account-*')" ] || fail "left: $(find /sys/fs/cgroup -name 'bulkhead_account-*')" || return
 	[ "$1" = absent ] || [ "$(last "$name" '.cpu_raw_ns > 2000000 and .memory_peak_bytes > 100000 and .how.io == "absent"')" = true ] || fail "$(last "$name" .)"
 }
 @test "without eBPF the accounting parent has the figures; without it nobody has" {
@@ -206,11 +230,11 @@ layer() {
 # is tried in guest-disk.bats).
 leaves() { podman run --rm --network none -v "$BULKHEAD_BIN/test/project:/project:ro" "$@" "$IMAGE" /project leave /; }
 stays() {
-	local done
+	local option
 	policy <<<$'[disk]\nmax = "1GiB"'
-	for done in "" seccomp=unconfined; do
-		run leaves ${done:+--security-opt "$done"}
-		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$done: $output" || return
+	for option in "" seccomp=unconfined; do
+		run leaves ${option:+--security-opt "$option"}
+		[ "$(grep -c '^\(setflags\|fssetxattr\).*: \(EPERM\|ENOSYS\)$' <<<"$output")" = 4 ] || fail "$option: $output" || return
 	done
 	run leaves
 	lacks "$output" "file_setattr: done" || return

@@ -41,7 +41,7 @@ run_one() {
   podman rm -f -t 0 "$name" >/dev/null
   receipts | jq -cs --arg id "$name" '[.[] | select(.id == $id)] | last'
 }
-slices() { systemctl list-units --all --plain --no-legend '*account_*.slice'; find /sys/fs/cgroup -name '*account_*'; }
+slices() { systemctl list-units --all --plain --no-legend '*bulkhead_account_*.slice'; find /sys/fs/cgroup -name '*bulkhead_account_*'; }
 no_slice() { [ -z "$(slices)" ]; }
 
 counted() {
@@ -71,7 +71,7 @@ works() {
   local name=own-$1 id slice
   podman --runtime "$1" --cgroup-manager systemd run -d --name "$name" --network none "$IMAGE" sleep 1000 >/dev/null
   id=$(podman inspect -f '{{.Id}}' "$name")
-  slice=$(systemctl list-units --plain --no-legend "*account_$id.slice" | awk '{print $1}')
+  slice=$(systemctl list-units --plain --no-legend "*bulkhead_account_$id.slice" | awk '{print $1}')
   [ -n "$slice" ] || fail "no slice of its own: $(cat "/proc/$(podman inspect -f '{{.State.Pid}}' "$name")/cgroup")"
   [ "$(podman exec "$name" echo in)" = in ]
   contains "$(podman stats --no-stream --format '{{.Name}}' "$name")" "$name"
@@ -90,9 +90,8 @@ works() {
 @test "account: a container in its own slice is podman's as any other: runc" { works runc; }
 
 @test "account: a start that fails leaves its slice to gc" {
-  run podman --runtime crun --cgroup-manager systemd run --rm --network none "$IMAGE" /no/such/program
-  refused
-  find /sys/fs/cgroup -name '*account_*.slice' -exec touch -d '2 minutes ago' {} +
+  if podman --runtime crun --cgroup-manager systemd run --rm --network none "$IMAGE" /no/such/program 2>/dev/null; then fail "it started"; fi
+  find /sys/fs/cgroup -name '*bulkhead_account_*.slice' -exec touch -d '2 minutes ago' {} +
   chmod a+x /usr/bin/bulkhead
   run bulkhead gc --grace 0s
   chmod a-x /usr/bin/bulkhead

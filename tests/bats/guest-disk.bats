@@ -16,7 +16,7 @@ setup_file() {
   for fs in ext4 xfs plain; do
     mkdir -p /mnt/$fs
     mount -o "loop$([ $fs = plain ] || echo ,prjquota)" /var/tmp/$fs.img /mnt/$fs
-    tar -C /usr/local/share/busybox -c . | on $fs import --quiet - "$IMAGE:latest"
+    tar --owner=0 --group=0 -C /usr/local/share/busybox -c . | on $fs import --quiet - "$IMAGE:latest"
   done
 }
 teardown_file() {
@@ -51,14 +51,14 @@ on() {
   podman --root "/mnt/$fs/store" --runroot "/run/quota-$fs" --storage-driver overlay "$@"
 }
 projects() { find /var/lib/bulkhead/projects -type f ! -name .lock 2>/dev/null | wc -l; }
-# written FILESYSTEM NAME: what the file /x of a container has, bytes
-written() { stat -c %s "$(on "$1" inspect -f '{{.GraphDriver.Data.UpperDir}}' "$2")/x"; }
+# written FILESYSTEM NAME: what the file /tmp/x of a container has, bytes
+written() { stat -c %s "$(on "$1" inspect -f '{{.GraphDriver.Data.UpperDir}}' "$2")/tmp/x"; }
 
 holds() {
   local fs=$1 n id
   limits 8MiB
   # /etc/passwd is the image's: it is copied up by way of the overlay's work directory
-  run on "$fs" run --name full --network none "$IMAGE" sh -c 'echo more >>/etc/passwd && echo copied; dd if=/dev/zero of=/x bs=1M count=20'
+  run on "$fs" run --name full --network none "$IMAGE" sh -c 'echo more >>/etc/passwd && echo copied; dd if=/dev/zero of=/tmp/x bs=1M count=20'
   refused
   contains "$output" copied
   [[ $output == *"quota exceeded"* || $output == *"No space"* ]] || fail "$output"
@@ -71,7 +71,7 @@ holds() {
   run on "$fs" start -a full
   refused
   ((n = $(written "$fs" full), n <= 8 << 20)) || fail "after a restart: $n"
-  run on "$fs" run --rm --network none "$IMAGE" dd if=/dev/zero of=/x bs=1M count=4
+  run on "$fs" run --rm --network none "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=4
   ok
   # verify sees a limit that is gone
   id=$(on "$fs" run -d --name live --network none "$IMAGE" sleep 1000)
@@ -102,7 +102,7 @@ unlimit() {
 leaves() {
   local fs=$1
   limits 8MiB
-  local attack=(run --rm --network none -v /opt/bulkhead/bin/test/project:/project:ro "$IMAGE" sh -c '/project leave / >&2; dd if=/dev/zero of=/x bs=1M count=20')
+  local attack=(run --rm --network none -v /opt/bulkhead/bin/test/project:/project:ro "$IMAGE" sh -c '/project leave /tmp >&2; dd if=/dev/zero of=/tmp/x bs=1M count=20')
   # shellcheck disable=SC2034 # a bind of the host's, for all levels
   ! has selinux || attack=("${attack[@]:0:1}" --security-opt label=disable "${attack[@]:1}")
   run on "$fs" "${attack[@]}"
@@ -120,10 +120,10 @@ leaves() {
 
 @test "quota: no limit, and audit: the same is written, and audit says what it would hold" {
   limits ""
-  run on ext4 run --rm --network none "$IMAGE" dd if=/dev/zero of=/x bs=1M count=20
+  run on ext4 run --rm --network none "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=20
   ok
   limits 8MiB audit
-  run on ext4 run --rm --network none "$IMAGE" dd if=/dev/zero of=/x bs=1M count=20
+  run on ext4 run --rm --network none "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=20
   ok
   contains "$(logged_here)" '"section":"disk"' 8 '"audit":true'
   [ "$(projects)" = 0 ]
@@ -132,15 +132,15 @@ logged_here() { grep '"disk"' /var/log/bulkhead.log; }
 
 @test "quota: a limit that the engine set is lowered, not raised" {
   limits 8MiB
-  run on xfs run --rm --network none --storage-opt size=4m "$IMAGE" dd if=/dev/zero of=/x bs=1M count=6
+  run on xfs run --rm --network none --storage-opt size=4m "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=6
   refused
-  run on xfs run --rm --network none --storage-opt size=16m "$IMAGE" dd if=/dev/zero of=/x bs=1M count=12
+  run on xfs run --rm --network none --storage-opt size=16m "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=12
   refused
 }
 
 @test "quota: where the file system has none, the container starts and the log says so" {
   limits 8MiB
-  run on plain run --rm --network none "$IMAGE" dd if=/dev/zero of=/x bs=1M count=20
+  run on plain run --rm --network none "$IMAGE" dd if=/dev/zero of=/tmp/x bs=1M count=20
   ok
   contains "$(logged_here)" "cannot be held" prjquota
 }

@@ -108,6 +108,81 @@ gone() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 	podman rm -f -t 0 "$id"
 }
 
+@test "who shares a container's namespaces as its pod does is none, though nothing be recorded of it" {
+	requires root podman
+	policy <<<$'[namespaces]\njoined = "allow"\nvolumes = "allow"'
+	pause=$(start pause --network none)
+	start member --network container:pause --ipc container:pause -- sh -c 'sleep 989 & exec sleep 1000'
+	eventually pgrep -x -f 'sleep 989'
+	rm "/run/bulkhead/containers/$pause.json" # as of a sandbox that no hook ran for
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	[ -z "$output" ] || fail "$output"
+	run bulkhead rogues --helpers
+	contains "$output" "$(pid_of pause)" "another container of its pod"
+	# Control: what left the member's cgroup is one.
+	victim=$(pgrep -x -f 'sleep 989')
+	enter "$victim" $$
+	run bulkhead rogues --kill
+	contains "$output" "$victim" "outside its cgroup" killed
+	eventually gone "$victim"
+	[ "$(podman inspect -f '{{.State.Running}}' pause)" = true ]
+	# Nor is it the ended one's for having its network still.
+	podman rm -f -t 0 member
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	[ "$(podman inspect -f '{{.State.Running}}' pause)" = true ]
+	podman rm -f -t 0 pause
+	bulkhead gc --quiet --grace 0s
+	policy </dev/null
+}
+
+@test "of a container without a cgroup of its own nobody is one for being in the cgroup that started it" {
+	requires root crun
+	dir=$(awk '$3 == "cgroup" && $4 ~ /pids/ {print $2; exit}' /proc/self/mounts)
+	dir=${dir:-/sys/fs/cgroup}$SANDBOX_CGROUP-session
+	mkdir -p "$dir"
+	sleep 988 &
+	session=$!
+	echo $session >"$dir/cgroup.procs"
+	bundle uncontrolled sleep 1000 >/dev/null
+	(
+		echo $BASHPID >"$dir/cgroup.procs"
+		exec $SANDBOX/runtimes/crun --cgroup-manager=disabled --root $SANDBOX/state/crun run --detach --bundle $SANDBOX/bundles/uncontrolled uncontrolled >/dev/null 2>&1 </dev/null
+	)
+	init=$(runtime crun state uncontrolled | jq .pid)
+	grep -q -- "$SANDBOX_CGROUP-session\$" "/proc/$init/cgroup"
+	[ -e /run/bulkhead/containers/uncontrolled.json ]
+	run bulkhead rogues --kill
+	[ "$status" -eq 0 ] || fail "$output"
+	[ -d "/proc/$session" ]
+	kill $session
+	runtime crun delete --force uncontrolled
+	bulkhead gc --quiet --grace 0s
+	eventually rmdir "$dir"
+}
+
+@test "with the host's PID namespace a child of the container is one; who else is in its network is shown, and the admin's to judge" {
+	requires root podman
+	policy <<<$'[namespaces]\nhost = "allow"'
+	id=$(start wide --network none --pid host -- sh -c 'sleep 987 & exec sleep 1000')
+	eventually pgrep -x -f 'sleep 987'
+	victim=$(pgrep -x -f 'sleep 987')
+	enter "$victim" $$
+	nsenter -t "$(pid_of wide)" -n sleep 986 &
+	visit=$!
+	eventually pgrep -x -f 'sleep 986'
+	run bulkhead rogues --kill
+	[ "$status" -eq 1 ] || fail "$output"
+	contains "$(grep "^$victim " <<<"$output")" "outside its cgroup" killed
+	contains "$(grep "^$visit " <<<"$output")" "no container known" "nothing tells"
+	eventually gone "$victim"
+	[ -d "/proc/$visit" ]
+	kill $visit
+	podman rm -f -t 0 "$id"
+	policy </dev/null
+}
+
 @test "an exec with more rights than its container is less confined" {
 	requires root podman
 	id=$(start strong --network none)

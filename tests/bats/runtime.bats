@@ -363,6 +363,12 @@ exec_process() {
 		[ $((0x${bounding//[[:space:]]/} >> 21 & 1)) = 0 ] && [ $((0x${bounding//[[:space:]]/} >> 13 & 1)) = 0 ] || fail "$form: $out" || return
 		mv $SANDBOX/process.kept $SANDBOX/process.json
 	done
+	# A pipe can be read once: the runtime is handed what was made of it, tightened or not.
+	out=$(through "$RUNTIME" exec --process <(cat $SANDBOX/process.json) m-wrapped)
+	bounding=${out##*:}
+	[ $((0x${bounding//[[:space:]]/} >> 21 & 1)) = 0 ] || fail "by a pipe: $out" || return
+	out=$(through "$RUNTIME" exec --preserve-fds 1 -p <(jq '.args = ["sh", "-c", "cat <&3; ls /proc/self/fd | grep ... && echo handed on; true"] | .capabilities = {}' $SANDBOX/process.json) m-wrapped 3<<<"from outside")
+	[ "$out" = "from outside" ] || fail "by a pipe, nothing to tighten: $out" || return
 	run through "$RUNTIME" exec --cap CAP_SYS_ADMIN m-wrapped true
 	[ "$status" -ne 0 ]
 	contains "$output" "exec --cap CAP_SYS_ADMIN"

@@ -260,9 +260,11 @@ sandbox_close() {
 		ip -o link show | awk -F': ' '{sub(/@.*/, "", $2); print $2}' | grep -vxE 'lo|tunl0|sit0|ip6tnl0|gre0|gretap0|erspan0|ip_vti0|ip6_vti0|ip6gre0' | sed 's/^/link /'
 	)
 	sandbox_kill
+	# podman makes plain directories where a v1 controller is not mounted.
+	find /sys/fs/cgroup -depth -path "*$SANDBOX_CGROUP*" -fstype tmpfs -delete 2>/dev/null
 	# No engine removes parents of cgroups. The empty ones go; another sandbox's are not empty, or it makes them again.
 	find /sys/fs/cgroup -depth -type d \( -path "*$SANDBOX_CGROUP*" -o -name libpod_parent -o -path '*/libpod_parent/conmon' \
-		-o -name 'bulkhead-*' -o -path '*/bulkhead-*/conmon' \) -exec rmdir {} + 2>/dev/null
+		-o -name 'bulkhead-*' ! -name 'bulkhead-test-*' -o -path '*/bulkhead-*/conmon' \) -exec rmdir {} + 2>/dev/null
 	[ -z "$(find /sys/fs/cgroup -type d -path "*$SANDBOX_CGROUP*" -print -quit 2>/dev/null)" ] || left+=("cgroup $SANDBOX_CGROUP")
 	for what in "${left[@]}"; do echo "left behind: $what"; done
 	[ ${#left[@]} -eq 0 ]

@@ -53,7 +53,8 @@ holds() {
 }
 
 broken() {
-	id=$(start "broken-$RUNTIME" $(bulkhead args blue) --network bulkhead)
+	mkdir -p $SANDBOX/volume-$RUNTIME
+	id=$(start "broken-$RUNTIME" $(bulkhead args blue) --network bulkhead -v $SANDBOX/volume-$RUNTIME:/data)
 	pid=$(init "broken-$RUNTIME")
 	holds
 	contains "$output" "capabilities, bounding" "no new privileges" "system calls" "masked paths" "read-only paths" "read-only root" "pid namespace" "ceilings" "device rules" "the tenant's sum" \
@@ -71,6 +72,10 @@ broken() {
 	nsenter -t "$pid" -m -p mount -o remount,rw,bind /
 	fails "read-only root file system" rw
 	nsenter -t "$pid" -m -p mount -o remount,ro,bind /
+	holds
+	nsenter -t "$pid" -m -p mount -o remount,bind,nosuid,dev /data
+	fails "volumes without set-uid and devices" /data
+	nsenter -t "$pid" -m -p mount -o remount,bind,nosuid,nodev /data
 	holds
 	# Ceilings: the container's own, the tenant's.
 	pids=$(pids_dir "$pid")

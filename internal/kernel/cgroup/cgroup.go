@@ -118,6 +118,23 @@ func (p Place) Dir(controller string) (dir string, v2, ok bool) {
 	return filepath.Join(p.Unified, p.V2), true, true
 }
 
+// Apart is p without what it shares with from, which counts as the root: a container that its runtime gave no cgroup
+// (crun --cgroup-manager=disabled) is in that of whoever started it.
+func (p Place) Apart(from Place) Place {
+	if p.V2 == from.V2 && p.V2 != "" {
+		p.V2 = "/"
+	}
+	v1 := make(map[string]string, len(p.V1))
+	for controller, path := range p.V1 {
+		if path == from.V1[controller] {
+			path = "/"
+		}
+		v1[controller] = path
+	}
+	p.V1 = v1
+	return p
+}
+
 // V2Dir is the directory in cgroup2, hybrid or not; ok is false in its root or without it.
 func (p Place) V2Dir() (dir string, ok bool) {
 	if p.V2 == "" || p.V2 == "/" {

@@ -9,11 +9,11 @@ import (
 // A container's parent is a cgroup of its own above the one that its runtime makes, changes and removes: it outlives
 // that, and `update` does not reach it. precreate-harden and bulkhead-runtime put it into linux.cgroupsPath, in both forms:
 //
-//	/PARENT/LEAF       -> /PARENT/account-ID/LEAF
-//	STEM.slice:PREFIX:NAME -> STEM-account_ID.slice:PREFIX:NAME, which systemd nests in STEM.slice and starts with the scope
+//	/PARENT/LEAF       -> /PARENT/bulkhead_account-ID/LEAF
+//	STEM.slice:PREFIX:NAME -> STEM-bulkhead_account_ID.slice:PREFIX:NAME, which systemd nests in STEM.slice and starts with the scope
 const (
-	parentDir   = "account-"
-	parentSlice = "account_"
+	parentDir   = "bulkhead_account-"
+	parentSlice = "bulkhead_account_"
 	sliceExt    = ".slice"
 	maxUnitName = 255 // UNIT_NAME_MAX
 )

@@ -9,12 +9,12 @@ import (
 func TestWithParent(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ before, id, after string }{
-		{"/libpod_parent/libpod-7", "7", "/libpod_parent/account-7/libpod-7"},
-		{"/c1", "c1", "/account-c1/c1"},
-		{"machine.slice:libpod:7", "7", "machine-account_7.slice:libpod:7"},
-		{`bulkhead-team\x2da.slice:libpod:7`, "7", `bulkhead-team\x2da-account_7.slice:libpod:7`},
-		{"-.slice:crio:a-b+c", "a-b+c", `account_a\x2db\x2bc.slice:crio:a-b+c`},
-		{"kubepods-pod1.slice:cri-containerd:x.y_z", "x.y_z", "kubepods-pod1-account_x.y_z.slice:cri-containerd:x.y_z"},
+		{"/libpod_parent/libpod-7", "7", "/libpod_parent/bulkhead_account-7/libpod-7"},
+		{"/c1", "c1", "/bulkhead_account-c1/c1"},
+		{"machine.slice:libpod:7", "7", "machine-bulkhead_account_7.slice:libpod:7"},
+		{`bulkhead-team\x2da.slice:libpod:7`, "7", `bulkhead-team\x2da-bulkhead_account_7.slice:libpod:7`},
+		{"-.slice:crio:a-b+c", "a-b+c", `bulkhead_account_a\x2db\x2bc.slice:crio:a-b+c`},
+		{"kubepods-pod1.slice:cri-containerd:x.y_z", "x.y_z", "kubepods-pod1-bulkhead_account_x.y_z.slice:cri-containerd:x.y_z"},
 	} {
 		after := WithParent(c.before, c.id)
 		if after != c.after {
@@ -40,8 +40,8 @@ func TestWithParent(t *testing.T) {
 			t.Errorf("%q became %q", path, after)
 		}
 	}
-	for _, name := range []string{"", ".slice", "machine.slice", "account.slice", "account-7.slice.d", "account-", "account_.slice", "my-account_7.scope", "account_7"} {
-		if IsParent(name, "") && name != "account-7.slice.d" || IsParent(name, "7") {
+	for _, name := range []string{"", ".slice", "machine.slice", "account.slice", "bulkhead_account-7.slice.d", "bulkhead_account-", "bulkhead_account_.slice", "account-7", "machine-account_7.slice", "my-bulkhead_account_7.scope", "bulkhead_account_7"} {
+		if IsParent(name, "") && name != "bulkhead_account-7.slice.d" || IsParent(name, "7") {
 			t.Errorf("%q counts as a container's parent", name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,9 +133,24 @@ func (c *Conn) NetnsID(path string) (id int, err error) {
 	return id, nil
 }
 
-// News empties a socket that listens to RTMGRP_LINK (somebody else's, such as systemd's), and says whether a link of the kind has
-// come or changed since it was last emptied. What did not fit the socket counts as one.
-func News(fd int, kind string) (some bool) {
+// News waits until a socket that listens to RTMGRP_LINK (somebody else's, such as systemd's) has something to read, empties it, and
+// gives the links of a kind that have come or changed. os.ErrDeadlineExceeded: nothing came in time. all says that there were more
+// than the socket holds.
+func News(fd int, kind string, timeout time.Duration) (links []int, all bool, err error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	end := time.Now().Add(timeout)
+	for {
+		n, err := unix.Poll(p, max(0, int(time.Until(end).Milliseconds())))
+		if n > 0 {
+			break
+		}
+		if err == nil {
+			err = os.ErrDeadlineExceeded
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return nil, false, fmt.Errorf("wait for rtnetlink's news: %w", err)
+		}
+	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
@@ -142,10 +158,12 @@ func News(fd int, kind string) (some bool) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ENOBUFS): // said once, then what is left is read
-			some = true
+			all = true
 			continue
+		case errors.Is(err, unix.EAGAIN):
+			return links, all, nil
 		case err != nil:
-			return some
+			return nil, false, fmt.Errorf("read rtnetlink's news: %w", err)
 		}
 		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
 			l := int(ne.Uint32(b))
@@ -153,8 +171,9 @@ func News(fd int, kind string) (some bool) {
 				break
 			}
 			if ne.Uint16(b[4:]) == unix.RTM_NEWLINK {
-				link := parseLink(b[unix.SizeofNlMsghdr:l])
-				some = some || link.Kind == kind
+				if link := parseLink(b[unix.SizeofNlMsghdr:l]); link.Kind == kind {
+					links = append(links, link.Index)
+				}
 			}
 			b = b[min(len(b), (l+3)&^3):]
 		}

@@ -2,7 +2,10 @@ package rtnl
 
 import (
 	"errors"
+	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -86,15 +89,27 @@ func TestNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer netlink.LinkDel(br)
-	if News(fd, "veth") {
-		t.Error("a bridge is taken for a veth")
+	if links, _, err := News(fd, "veth", time.Second); err != nil || len(links) > 0 {
+		t.Errorf("of a bridge: %v %v, want news of no veth", links, err)
 	}
-	veth(t, "rt4", "rt5")
-	if !News(fd, "veth") {
-		t.Error("a veth came unheard")
+	i := veth(t, "rt4", "rt5")
+	if links, all, err := News(fd, "veth", time.Second); !slices.Contains(links, i) || all {
+		t.Errorf("of a veth: %v (%v), want %d among them", links, err, i)
 	}
-	if News(fd, "veth") {
-		t.Error("a veth came twice")
+	if links, _, err := News(fd, "veth", 0); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("once more: %v (%v), want nothing", links, err)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+	for n := range 20 {
+		if err := netlink.LinkSetMTU(br, 1400+n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, all, err := News(fd, "veth", time.Second); err != nil || !all {
+		t.Errorf("more than it holds: all %v (%v), want it told", all, err)
+	}
+	if _, _, err := News(1<<20, "veth", time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("no socket: %v, want its error", err)
 	}
 }
 

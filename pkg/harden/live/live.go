@@ -46,6 +46,7 @@ func Check(pid int, r harden.Rules) []Line {
 	c.privileges()
 	c.seccomp()
 	c.paths()
+	c.volumes()
 	c.limits()
 	c.namespaces()
 	c.apparmor()
@@ -208,6 +209,42 @@ func (c *checker) paths() {
 			c.add("read-only root file system", Fails, "mounted "+mounts["/"])
 		}
 	}
+}
+
+// notVolumes are file systems that runtimes mount themselves, of the container's own.
+var notVolumes = []string{"proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "binfmt_misc", "securityfs"}
+
+// volumes looks for what is shared with the host or others and gives set-uid programs and device nodes their meaning.
+func (c *checker) volumes() {
+	if c.rules.Volumes == harden.Allow {
+		return
+	}
+	b, err := os.ReadFile(c.dir + "/mountinfo")
+	if err != nil {
+		c.add("volumes without set-uid and devices", Unknown, err.Error())
+		return
+	}
+	c.verdict("volumes without set-uid and devices", openVolumes(string(b)))
+}
+
+// openVolumes reads proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, …, "-", type, source, ….
+func openVolumes(mountinfo string) (open []string) {
+	for line := range strings.Lines(mountinfo) {
+		mount, super, _ := strings.Cut(line, " - ")
+		f, kind := strings.Fields(mount), strings.Fields(super)
+		if len(f) < 6 || len(kind) < 1 {
+			continue
+		}
+		at, options := unescape(f[4]), strings.Split(f[5], ",")
+		below := func(dir string) bool { return at == dir || strings.HasPrefix(at, dir+"/") }
+		switch {
+		case at == "/" || slices.Contains(notVolumes, kind[0]), kind[0] == "tmpfs" && f[3] == "/",
+			below("/proc"), below("/sys"), below("/dev") && !below("/dev/shm"):
+		case !slices.Contains(options, "nosuid") || !slices.Contains(options, "nodev"):
+			open = append(open, at+" ("+f[5]+")")
+		}
+	}
+	return open
 }
 
 // nearest is the options of the mount that p is on. With mask it must be one made to hide p: on p itself or a parent

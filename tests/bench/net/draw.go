@@ -134,7 +134,7 @@ func charts(r *Results, dir string) error {
 }
 
 func verbs(r *Results) string {
-	colors := map[string]string{"netlimit": blue, "netlimit, tenant's total": sky, behindDeny: "#1b7c83", "bandwidth": grey}
+	colors := map[string]string{"netlimit": blue, tenants: sky, behindDeny: "#1b7c83", "bandwidth": grey}
 	var groups []group
 	for _, crowded := range []bool{false, true} {
 		for _, verb := range []string{"ADD", "CHECK", "DEL"} {
@@ -150,7 +150,7 @@ func verbs(r *Results) string {
 			groups = append(groups, g)
 		}
 	}
-	return bars("Milliseconds of each verb: one container, and one beside a thousand", []bar{{"netlimit", 0, blue}, {"netlimit, tenant's total", 0, sky}, {"egressdeny chained", 0, "#1b7c83"}, {"bandwidth v1.9.1", 0, grey}}, groups, 0, "%.1f")
+	return bars("Milliseconds of each verb: one container, and one beside a thousand", []bar{{"netlimit", 0, blue}, {tenants, 0, sky}, {"egressdeny chained", 0, "#1b7c83"}, {"bandwidth v1.9.1", 0, grey}}, groups, 0, "%.1f")
 }
 
 func (r *Results) find(plugin, dir, cc string, mbit uint64) (t Traffic, ok bool) {

@@ -13,6 +13,7 @@ type Op struct {
 	Plugin          string
 	Containers      int
 	Add, Check, Del float64
+	Newest          float64 // DEL of the newest of many; Del is the oldest's
 	Again           float64 // a second DEL
 	// Of the processor, in milliseconds.
 	AddCPU, CheckCPU, DelCPU float64
@@ -20,6 +21,8 @@ type Op struct {
 
 // tenantSide is netlimit where the tenant's sum is limited too: both directions by the tenant's IFBs.
 var tenantSide = side{ours.name, "", func(l *lab, in, out uint64) string { return config(l) + rates(in, out) }}
+
+const tenants = "netlimit, tenant's total"
 
 // behindDeny is netlimit chained behind egressdeny, which has attached the port's programs already.
 const behindDeny = "netlimit, egressdeny chained"
@@ -32,7 +35,7 @@ func ops() (all []Op, err error) {
 		side side
 		ten  bool
 	}
-	kinds := []kind{{"netlimit", ours, false}, {"netlimit, tenant's total", tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
+	kinds := []kind{{"netlimit", ours, false}, {tenants, tenantSide, true}, {behindDeny, ours, false}, {"bandwidth", peer, false}}
 	// At one container by turns, so that what the machine does besides is everybody's; beside many each by itself, since
 	// many of one are in the way of the others.
 	groups := [][]kind{kinds, kinds[:1], kinds[1:2], kinds[3:]}
@@ -65,8 +68,8 @@ func ops() (all []Op, err error) {
 		for _, c := range cs {
 			op := c.op()
 			c.lab.close()
-			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
-				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
+			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f newest %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Newest, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
 	}
@@ -80,13 +83,15 @@ type crowd struct {
 	n         int
 	keys      func(i int) string
 	lab       *lab
+	alive     []*box // oldest first
+	ended     int
 	took, cpu map[string][]time.Duration
 }
 
-func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
+func newCrowd(name string, s side, n int, ofTenants bool) (*crowd, error) {
 	policy := ""
-	if tenants {
-		for i := range n/10 + 1 {
+	if ofTenants {
+		for i := range (n+*rounds)/10 + 1 {
 			policy += fmt.Sprintf("[tenant.t%d.total]\ningress = \"1Gbit\"\negress = \"1Gbit\"\n", i)
 		}
 	}
@@ -97,7 +102,7 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 	c := &crowd{name: name, side: s, n: n, lab: l, took: map[string][]time.Duration{}, cpu: map[string][]time.Duration{}}
 	c.keys = func(i int) string {
 		k := s.keys(l, 10e6, 10e6)
-		if tenants {
+		if ofTenants {
 			k += fmt.Sprintf(`,"tenant":"t%d"`, i/10)
 		}
 		return k
@@ -110,6 +115,7 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.alive = append(c.alive, b)
 		if i%250 == 249 {
 			fmt.Fprintf(os.Stderr, "%s: %d containers\n", name, i+1)
 		}
@@ -117,7 +123,8 @@ func newCrowd(name string, s side, n int, tenants bool) (*crowd, error) {
 	return c, nil
 }
 
-// round measures each verb once.
+// round measures each verb once: one container comes, and the oldest goes. What the kernel keeps in a list it finds soonest
+// for the newest.
 func (c *crowd) round() error {
 	b, err := c.lab.box(c.lab.boxes)
 	if err != nil {
@@ -133,22 +140,56 @@ func (c *crowd) round() error {
 	if err := deny("ADD"); err != nil {
 		return err
 	}
-	for _, v := range []string{"ADD", "CHECK", "DEL", "DEL "} {
-		d, err := c.lab.call(c.side, strings.TrimSpace(v), b, c.keys(c.n))
+	c.alive = append(c.alive, b)
+	old := c.alive[0]
+	for _, v := range []struct {
+		verb string
+		b    *box
+		i    int
+	}{{"ADD", b, c.ended + c.n}, {"CHECK", old, c.ended}, {"DEL", old, c.ended}, {"DEL ", old, c.ended}} {
+		d, err := c.lab.call(c.side, strings.TrimSpace(v.verb), v.b, c.keys(v.i))
 		if err != nil {
 			return err
 		}
-		c.took[v], c.cpu[v] = append(c.took[v], d.wall), append(c.cpu[v], d.cpu)
+		c.took[v.verb], c.cpu[v.verb] = append(c.took[v.verb], d.wall), append(c.cpu[v.verb], d.cpu)
+	}
+	c.alive, c.ended = c.alive[1:], c.ended+1
+	if c.n > 0 {
+		if err := c.newest(); err != nil {
+			return err
+		}
 	}
 	if err := deny("DEL"); err != nil {
 		return err
 	}
+	return c.lab.remove(old)
+}
+
+// newest measures the DEL of a container that has just come.
+func (c *crowd) newest() error {
+	b, err := c.lab.box(c.lab.boxes)
+	if err != nil {
+		return err
+	}
+	keys := c.keys(c.ended + c.n)
+	if _, err = c.lab.call(c.side, "ADD", b, keys); err != nil {
+		return err
+	}
+	d, err := c.lab.call(c.side, "DEL", b, keys)
+	if err != nil {
+		return err
+	}
+	c.took["newest"] = append(c.took["newest"], d.wall)
 	return c.lab.remove(b)
 }
 
 func (c *crowd) op() Op {
-	return Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), median(c.took["DEL "]),
+	op := Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), 0, median(c.took["DEL "]),
 		median(c.cpu["ADD"]), median(c.cpu["CHECK"]), median(c.cpu["DEL"])}
+	if c.n > 0 {
+		op.Newest = median(c.took["newest"])
+	}
+	return op
 }
 
 func median(ds []time.Duration) float64 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 )
@@ -31,9 +32,13 @@ func tables(r *Results) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Measured %s on Linux %s, %d processors, load %s at the start.\n", r.When, r.Kernel, r.CPUs, r.Load)
 	if len(r.Ops) > 0 {
-		s.WriteString("\n| ms (processor ms) | containers | ADD | CHECK | DEL | DEL again |\n|---|---|---|---|---|---|\n")
+		s.WriteString("\n| ms (processor ms) | containers | ADD | CHECK | DEL | DEL of the newest | DEL again |\n|---|---|---|---|---|---|---|\n")
 		for _, o := range r.Ops {
-			fmt.Fprintf(&s, "| %s | %d | %.1f (%.1f) | %.1f (%.1f) | %.1f (%.1f) | %.1f |\n", o.Plugin, max(o.Containers, 1), o.Add, o.AddCPU, o.Check, o.CheckCPU, o.Del, o.DelCPU, o.Again)
+			newest := ""
+			if o.Newest != 0 {
+				newest = fmt.Sprintf("%.1f", o.Newest)
+			}
+			fmt.Fprintf(&s, "| %s | %d | %.1f (%.1f) | %.1f (%.1f) | %.1f (%.1f) | %s | %.1f |\n", o.Plugin, max(o.Containers, 1), o.Add, o.AddCPU, o.Check, o.CheckCPU, o.Del, o.DelCPU, newest, o.Again)
 		}
 	}
 	if len(r.Traffic) > 0 {
@@ -62,15 +67,81 @@ func tables(r *Results) string {
 			}
 			for _, o := range r.Unlimited {
 				if o.Dir == "out" && o.How == u.How {
-					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %.3f | %.1f | %.2f | %.3f |\n", u.How, u.Gbit, u.Share, u.CPUPerGB, o.Gbit, o.Share, o.CPUPerGB)
+					fmt.Fprintf(&s, "| %s | %.1f | %.2f | %s | %.1f | %.2f | %s |\n", u.How, u.Gbit, u.Share, u.cpu(), o.Gbit, o.Share, o.cpu())
 				}
 			}
 		}
 	}
+	s.WriteString("\n" + short(r))
 	if r.Guest != nil {
 		s.WriteString("\n" + guestTables(r.Guest))
 	}
 	s.WriteString("\n")
+	return s.String()
+}
+
+// cpu is the processor time for a GB; runs before it was measured have none.
+func (u *Unlimited) cpu() string {
+	if u.CPUPerGB == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f", u.CPUPerGB)
+}
+
+// short says the ratios that the tables are read for.
+func short(r *Results) string {
+	var s strings.Builder
+	verb := func(plugin string, crowded bool) (v [3]float64) {
+		for _, o := range r.Ops {
+			if o.Plugin == plugin && (o.Containers > 0) == crowded {
+				v = [3]float64{o.Add, o.Check, o.Del}
+			}
+		}
+		return v
+	}
+	ratio := func(a, b [3]float64) string {
+		if a[0] == 0 || b[0] == 0 {
+			return "not measured"
+		}
+		return fmt.Sprintf("%.2f, %.2f, %.2f", a[0]/b[0], a[1]/b[1], a[2]/b[2])
+	}
+	line := func(format string, args ...any) { fmt.Fprintf(&s, "- "+format+"\n", args...) }
+	if len(r.Ops) > 0 {
+		line("ADD, CHECK and DEL by bandwidth's: %s; beside many containers %s.", ratio(verb(ours.name, false), verb(peer.name, false)), ratio(verb(ours.name, true), verb(peer.name, true)))
+		line("The same beside many, by those of one: %s; with a tenant's total %s; bandwidth %s.", ratio(verb(ours.name, true), verb(ours.name, false)),
+			ratio(verb(tenants, true), verb(tenants, false)), ratio(verb(peer.name, true), verb(peer.name, false)))
+	}
+	spread := func(plugin string) (low, high, p99 float64) {
+		low = math.Inf(1)
+		for _, t := range r.Traffic {
+			if t.Plugin == plugin {
+				low, high, p99 = min(low, t.P50), max(high, t.P50), max(p99, t.P99)
+			}
+		}
+		return low, high, p99
+	}
+	if len(r.Traffic) > 0 {
+		for _, p := range []side{ours, peer, peerK} {
+			low, high, p99 := spread(p.name)
+			line("%s: a round trip beside a stream that fills the limit takes %.2f to %.2f ms, p99 %.2f at most.", p.name, low, high, p99)
+		}
+		for _, mbit := range []uint64{10, 100, 1000} {
+			by := ""
+			for _, p := range []side{peer, peerK} {
+				for _, dir := range []string{"in", "out"} {
+					us, _ := r.find(ours.name, dir, "cubic", mbit)
+					them, ok := r.find(p.name, dir, "cubic", mbit)
+					if ok {
+						by += fmt.Sprintf(" %s %.2f,", dir, us.CPUPerGB/them.CPUPerGB)
+					}
+				}
+				if p.name == peer.name {
+					by += " with Kubernetes' burst"
+				}
+			}
+			line("Processor time for a GB at %d Mbit/s, cubic, by bandwidth's:%s.", mbit, strings.TrimSuffix(by, ","))
+		}
+	}
 	return s.String()
 }
 
