@@ -21,7 +21,7 @@ MD2MAN        = $(CURDIR)/build/go-md2man-v2.0.7
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build test-tools man deb rpm install generate check-generated test test-unit test-bats lint demo bench-hooks bench-net bench-net-guest bench-accounting soak clean
+.PHONY: help deps build test-tools man deb rpm install generate check-generated test test-unit test-bats test-runc-suite lint demo bench-hooks bench-net bench-net-guest bench-accounting soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z -]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test-unit: ## unit and kernel tests
 
 test-bats: build test-tools man ## end-to-end tests (root); FILES="tests/bats/x.bats" for some
 	@tests/bats/run $(FILES)
+
+test-runc-suite: build test-tools ## runc's own integration suite, over runc and through bulkhead-runtime, test by test (root, network)
+	@BATS_FILE_TIMEOUT=$${BATS_FILE_TIMEOUT:-1800} tests/bats/run tests/runc/suite.bats; status=$$?; cat build/runc-suite-table.md; exit $$status
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' sh .ci/lint.sh
