@@ -21,7 +21,7 @@ func TestOwn(t *testing.T) {
 		"/bulkhead-blue/bulkhead_account-1/libpod-1":                           "/cg/bulkhead-blue/bulkhead_account-1",
 		"/machine.slice/machine-bulkhead_account_1.slice/libpod-1.scope/inner": "/cg/machine.slice/machine-bulkhead_account_1.slice",
 		"/bulkhead-blue/bulkhead_account-2/libpod-1":                           "", // another container's
-		"/bulkhead-blue/libpod-1":                                     "",
+		"/bulkhead-blue/libpod-1":                                              "",
 	} {
 		target, ok := Own(kcgroup.Place{Tree: tree, V2: path}, "1", &units{})
 		dir := ""
