@@ -18,10 +18,10 @@ func TestOwn(t *testing.T) {
 	t.Parallel()
 	tree := kcgroup.Tree{Root: "/cg", Unified: "/cg", Pure: true}
 	for path, want := range map[string]string{
-		"/bulkhead-blue/account-1/libpod-1":                           "/cg/bulkhead-blue/account-1",
-		"/machine.slice/machine-account_1.slice/libpod-1.scope/inner": "/cg/machine.slice/machine-account_1.slice",
-		"/bulkhead-blue/account-2/libpod-1":                           "", // another container's
-		"/bulkhead-blue/libpod-1":                                     "",
+		"/bulkhead-blue/bulkhead_account-1/libpod-1":                           "/cg/bulkhead-blue/bulkhead_account-1",
+		"/machine.slice/machine-bulkhead_account_1.slice/libpod-1.scope/inner": "/cg/machine.slice/machine-bulkhead_account_1.slice",
+		"/bulkhead-blue/bulkhead_account-2/libpod-1":                           "", // another container's
+		"/bulkhead-blue/libpod-1":                                              "",
 	} {
 		target, ok := Own(kcgroup.Place{Tree: tree, V2: path}, "1", &units{})
 		dir := ""

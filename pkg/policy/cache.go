@@ -221,7 +221,7 @@ func (p *Policy) writeCache(path string, stamps []stamp) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write policy cache: %w", err)
 	}
-	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600), renameio.IgnoreUmask())
+	t, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o600), renameio.IgnoreUmask()) // a hook may not try /tmp
 	if err != nil {
 		return fmt.Errorf("write policy cache: %w", err)
 	}

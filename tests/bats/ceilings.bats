@@ -3,6 +3,7 @@
 # container; in the tests of `update` the operator raises what he should not.
 
 load helpers
+load harden
 
 setup_file() { sandbox_open; }
 teardown_file() {
@@ -322,4 +323,28 @@ own_parent() {
 @test "podman update does not lift a ceiling that the container's own parent has (attack); without one it does (control)" {
 	requires root podmanupdate
 	each_runtime own_parent
+}
+
+wrapped_parent() {
+	local with through
+	wrapper "$RUNTIME"
+	through=("$SANDBOX/wrapped-$RUNTIME" --root "$SANDBOX/state/$RUNTIME")
+	for with in false true; do
+		small "parent = $with"
+		dir=$(BUNDLE_JQ='del(.hooks)' bundle "wrapped-$RUNTIME" sleep 1000) # the wrapper brings its own
+		"${through[@]}" run --detach --bundle "$dir" "wrapped-$RUNTIME" </dev/null >/dev/null 2>&1 3>&- || return
+		"${through[@]}" update --memory $((400 << 20)) --memory-swap $((400 << 20)) "wrapped-$RUNTIME" || return
+		run "${through[@]}" exec "wrapped-$RUNTIME" dd if=/dev/zero of=/dev/null bs=80M count=1
+		if [ $with = true ]; then
+			[ "$status" -ne 0 ] || { fail "update raised the ceiling on the parent"; return; }
+		else
+			[ "$status" -eq 0 ] || fail "control: without a parent update raises no ceiling: $output" || return
+		fi
+		"${through[@]}" delete --force "wrapped-$RUNTIME" || return
+	done
+}
+
+@test "the same where bulkhead-runtime makes the parent, and the runtime's own update tries" {
+	requires root
+	each_runtime wrapped_parent
 }

@@ -4,6 +4,7 @@
 
 load helpers
 
+# The tenant is this file's alone: a slice keeps what other files have set on it.
 setup_file() {
 	sandbox_open
 	policy <<-END
@@ -14,7 +15,7 @@ setup_file() {
 		[cgroup]
 		memory_max = "96MiB"
 		pids_max = 90
-		[tenant.blue.total]
+		[tenant.held.total]
 		pids_max = 95
 	END
 }
@@ -38,13 +39,13 @@ start_() {
 	local flag=()
 	[ "$MANAGER" = cgroupfs ] || flag=(--systemd-cgroup)
 	if [ "$VIA" = podman ]; then
-		local parent=$SANDBOX_CGROUP/bulkhead-blue
-		[ "$MANAGER" = cgroupfs ] || parent=bulkhead-blue.slice
-		! has cgroupv2 || [ "$MANAGER" = systemd ] || parent=/bulkhead-blue
+		local parent=$SANDBOX_CGROUP/bulkhead-held
+		[ "$MANAGER" = cgroupfs ] || parent=bulkhead-held.slice
+		! has cgroupv2 || [ "$MANAGER" = systemd ] || parent=/bulkhead-held
 		CGROUP_MANAGER=$MANAGER start held --cgroup-parent "$parent" >/dev/null
 	else
-		local cgroup=$SANDBOX_CGROUP/bulkhead-blue/held
-		[ "$MANAGER" = cgroupfs ] || cgroup=bulkhead-blue.slice:held:one
+		local cgroup=$SANDBOX_CGROUP/bulkhead-held/held
+		[ "$MANAGER" = cgroupfs ] || cgroup=bulkhead-held.slice:held:one
 		CGROUP=$cgroup bundle held sleep 1000 >/dev/null
 		runtime "$RUNTIME" "${flag[@]}" run --bundle "$SANDBOX/bundles/held" --detach held </dev/null >/dev/null 2>&1 3>&-
 	fi

@@ -63,6 +63,10 @@ chmod +x "$new"/shim/* "$new/tests/integration/get-images.sh"
 sed -i '/^@test "spec validator"/a skip "wants a network"' "$new/tests/integration/spec.bats"
 sed -i '/^@test "runc run (hooks library tests)"/a skip "wants an image of Debian"' "$new/tests/integration/hooks.bats"
 
+# A v1 controller that is mounted nowhere (hierarchy 0) has no cgroup to make: they would be plain directories, in which podman looks for them ever after.
+sed -i "s|!/^#/ {print \$1}' /proc/cgroups|!/^#/ \&\& \$2 {print \$1}' /proc/cgroups|" "$new/tests/integration/helpers.bash"
+grep -q "&& \$2 {print" "$new/tests/integration/helpers.bash"
+
 # What is built is enough.
 find "$new" -mindepth 1 -maxdepth 1 ! -name tests ! -name contrib ! -name shim ! -name busybox.tar ! -name VERSION ! -name go.mod -exec rm -rf {} +
 printf '%s\n' "$version" >"$new/version"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/bpf"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/file"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
@@ -29,7 +30,8 @@ func Count(bpffs string, r tenant.Record, shared func() ([]tenant.Record, error)
 	if r.Netns == 0 || r.Netns == own.Ino {
 		return 0, nil
 	}
-	if n, err = listed(bpffs, uint32(r.Netns)); err != nil {
+	// whose they are: the kernel has given the number of a network that has just ended to a container that starts now
+	if n, err = listed(bpffs, uint32(r.Netns)); err != nil || n > 0 && r.NetCookie != 0 {
 		n, err = linked(r)
 	}
 	if err != nil {
@@ -80,6 +82,9 @@ func linked(r tenant.Record) (n int, err error) {
 			continue
 		}
 		if m, err := unix.Readlink("/proc/"+name+"/ns/net", link[:]); err == nil && string(link[:m]) == want {
+			if cookie, err := netns.Cookie("/proc/" + name + "/ns/net"); r.NetCookie != 0 && err == nil && cookie != r.NetCookie {
+				continue
+			}
 			n++
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/bpf"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
@@ -45,6 +46,18 @@ func TestCount(t *testing.T) {
 		for _, bpffs := range []string{pins, t.TempDir()} {
 			if n, err := Count(bpffs, r, nobody); n != 1 || err != nil {
 				t.Errorf("%s, bpffs %s: want 1, have %d, %v", name, bpffs, n, err)
+			}
+		}
+	}
+	cookie, err := netns.Cookie("/proc/" + strconv.Itoa(c.Process.Pid) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for have, want := range map[uint64]int{cookie: 1, cookie + 1: 0} { // the container's, and one that has its number since
+		for _, bpffs := range []string{pins, t.TempDir()} {
+			r := tenant.Record{ContainerID: "c", Netns: st.Ino, NetCookie: have, Pid: c.Process.Pid, Started: time.Now()}
+			if n, err := Count(bpffs, r, nobody); n != want || err != nil {
+				t.Errorf("recorded cookie %d, in force %d: want %d, have %d, %v", have, cookie, want, n, err)
 			}
 		}
 	}
