@@ -326,17 +326,20 @@ func (b *box) truth() (tr truth) {
 	return tr
 }
 
-// remove removes the cgroups, as a runtime does before poststop.
+// remove removes the cgroups, as a runtime does before poststop: one that cgroup.procs shows nobody in is busy for as long as the
+// last of them is still exiting.
 func (b *box) remove() {
 	b.t.Helper()
 	for _, dir := range b.dirs {
-		if below := filepath.Join(dir, "below"); isDir(below) {
-			if err := os.Remove(below); err != nil {
+		for _, d := range []string{filepath.Join(dir, "below"), dir} {
+			deadline := time.Now().Add(30 * time.Second)
+			err := os.Remove(d)
+			for ; errors.Is(err, unix.EBUSY) && time.Now().Before(deadline); err = os.Remove(d) {
+				time.Sleep(time.Millisecond)
+			}
+			if err != nil && (d == dir || !errors.Is(err, os.ErrNotExist)) {
 				b.t.Fatal(err)
 			}
-		}
-		if err := os.Remove(dir); err != nil {
-			b.t.Fatal(err)
 		}
 	}
 }
