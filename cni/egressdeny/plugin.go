@@ -12,8 +12,8 @@ import (
 	"github.com/bulkhead-containers/bulkhead/pkg/tenant"
 )
 
-// The process never changes its network namespace (what has to look into the container's does so on a thread that ends
-// with it), so nothing here is bound to a thread.
+// The process never changes its network namespace (what has to look into the container's does so on a thread that visits
+// it: netns.In), so nothing here is bound to a thread.
 
 type denier struct{ stdout, stderr io.Writer }
 

@@ -7,14 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/egress"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -309,35 +308,23 @@ func (k *Container) guard(key port.Key, i port.Interface, g *given) error {
 }
 
 // interfaces are the names of the links inside a network namespace that are up, but lo; with down of veths that are not, too: root in a
-// live container may set one up when nobody looks. The thread that looks ends with it.
-func interfaces(netns string, down bool) (names []string, err error) {
-	f, err := os.Open(netns)
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
-	}
-	defer f.Close()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- func() error {
-			if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("enter network namespace %s: %w", netns, err)
-			}
-			c, err := rtnl.Dial()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			links, err := c.Links()
-			for _, l := range links {
-				if l.Flags&unix.IFF_LOOPBACK == 0 && (l.Up() || down && l.Kind == "veth") {
-					names = append(names, l.Name)
-				}
-			}
+// live container may set one up when nobody looks.
+func interfaces(path string, down bool) (names []string, err error) {
+	err = netns.In(path, func() error {
+		c, err := rtnl.Dial()
+		if err != nil {
 			return err
-		}()
-	}()
-	return names, <-done
+		}
+		defer c.Close()
+		links, err := c.Links()
+		for _, l := range links {
+			if l.Flags&unix.IFF_LOOPBACK == 0 && (l.Up() || down && l.Kind == "veth") {
+				names = append(names, l.Name)
+			}
+		}
+		return err
+	})
+	return names, err
 }
 
 // hostSide is the name of the bridge, or of the routed veth, and its addresses: the engine makes them the container's
@@ -357,7 +344,7 @@ func hostSide(ifindex uint32) (name string, addrs []netip.Addr, err error) {
 }
 
 // None says whether a network namespace has no interface but lo.
-func None(netns string) (bool, error) {
-	names, err := interfaces(netns, false)
+func None(path string) (bool, error) {
+	names, err := interfaces(path, false)
 	return len(names) == 0, err
 }

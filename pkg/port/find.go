@@ -1,15 +1,13 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 )
@@ -18,7 +16,7 @@ import (
 // with the zero Result, from the interface's own peer index; the container's MAC; addresses and gateways from the
 // result, or as they are on the interface. An interface without a host side (macvlan, ipvlan, SR-IOV, host-device) is
 // ErrNoHostSide, never passed silently. Only where the result leaves something out is the container's namespace
-// entered, which costs a thread.
+// entered.
 func Find(r Result, netns, ifName string) (Interface, error) {
 	c, err := rtnl.Dial()
 	if err != nil {
@@ -118,8 +116,11 @@ func noHostSide(ifName, kind string) error {
 }
 
 // linkInside looks at an interface from inside a network namespace: its link and its global addresses.
-func linkInside(netns, ifName string) (l rtnl.Link, addrs []netip.Addr, err error) {
-	err = inNetns(netns, func() error {
+func linkInside(path, ifName string) (l rtnl.Link, addrs []netip.Addr, err error) {
+	if path == "" {
+		return l, nil, errors.New("enter network namespace: the container has none")
+	}
+	err = netns.In(path, func() error {
 		c, err := rtnl.Dial()
 		if err != nil {
 			return err
@@ -132,28 +133,6 @@ func linkInside(netns, ifName string) (l rtnl.Link, addrs []netip.Addr, err erro
 		return err
 	})
 	return l, addrs, err
-}
-
-// inNetns runs f on a thread of its own inside the namespace; the thread ends with it.
-func inNetns(path string, f func() error) error {
-	if path == "" {
-		return fmt.Errorf("enter network namespace: the container has none")
-	}
-	ns, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open network namespace: %w", err)
-	}
-	defer ns.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter network namespace %s: %w", path, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
 
 // parseMAC reads "02:00:00:00:00:01". Not net.ParseMAC: package net would be initialised at each start of each container.

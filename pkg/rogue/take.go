@@ -179,9 +179,12 @@ func (s *Snapshot) holders(records []tenant.Record) {
 			if !ok {
 				continue
 			}
-			if now, err := netns.Cookie(filepath.Join(dir, fd.Name())); cookie == 0 || err == nil && now == cookie {
-				s.Processes[i].HoldsNS = append(s.Processes[i].HoldsNS, n)
+			if cookie != 0 {
+				if now, err := netns.Cookie(filepath.Join(dir, fd.Name())); err != nil || now != cookie {
+					continue
+				}
 			}
+			s.Processes[i].HoldsNS = append(s.Processes[i].HoldsNS, n)
 		}
 	}
 }

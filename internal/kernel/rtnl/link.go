@@ -110,14 +110,14 @@ func parseLink(b []byte) (l Link) {
 
 // NetnsID is the id that this namespace has for another, given by its path; -1 for none: ip netns list-id.
 func (c *Conn) NetnsID(path string) (id int, err error) {
-	f, err := os.Open(path)
+	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) // os.Open would start the runtime's poller
 	if err != nil {
-		return -1, fmt.Errorf("open network namespace: %w", err)
+		return -1, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
-	defer f.Close()
+	defer unix.Close(ns)
 	const fdAttr, idAttr = 3, 1 // NETNSA_FD, NETNSA_NSID
 	id = -1
-	err = c.Do(New(unix.RTM_GETNSID, 0).Body([]byte{unix.AF_UNSPEC, 0, 0, 0}).Uint32(fdAttr, uint32(f.Fd())), func(typ uint16, b []byte) error {
+	err = c.Do(New(unix.RTM_GETNSID, 0).Body([]byte{unix.AF_UNSPEC, 0, 0, 0}).Uint32(fdAttr, uint32(ns)), func(typ uint16, b []byte) error {
 		if typ == unix.RTM_NEWNSID && len(b) >= 4 {
 			Attrs(b[4:], func(typ uint16, v []byte) {
 				if typ == idAttr && len(v) == 4 {

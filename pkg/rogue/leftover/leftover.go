@@ -82,8 +82,10 @@ func linked(r tenant.Record) (n int, err error) {
 			continue
 		}
 		if m, err := unix.Readlink("/proc/"+name+"/ns/net", link[:]); err == nil && string(link[:m]) == want {
-			if cookie, err := netns.Cookie("/proc/" + name + "/ns/net"); r.NetCookie != 0 && err == nil && cookie != r.NetCookie {
-				continue
+			if r.NetCookie != 0 {
+				if cookie, err := netns.Cookie("/proc/" + name + "/ns/net"); err == nil && cookie != r.NetCookie {
+					continue
+				}
 			}
 			n++
 		}
