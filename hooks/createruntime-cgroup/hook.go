@@ -31,6 +31,7 @@ type container struct {
 	*hook.Call
 	rec   tenant.Record
 	eff   policy.Effective
+	netns uint64 // inode of its network namespace, 0 where it cannot be found
 	place kcgroup.Place
 	state confine.State
 }
@@ -55,8 +56,9 @@ func confineContainer(c *hook.Call) error {
 
 func (k *container) settle() (err error) {
 	p := k.Policy
-	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations,
-		Netns: k.netns(), NetPath: fmt.Sprintf("/proc/%d/ns/net", k.State.Pid)}
+	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations}
+	ev.NetAt(fmt.Sprintf("/proc/%d/ns/net", k.State.Pid))
+	k.netns = ev.Netns
 	recs := tenant.OpenRecords(p.State.Run)
 	recs.Log = k.Log
 	if k.rec, err = tenant.Settle(p, recs, tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories), ev); err != nil {
@@ -317,15 +319,6 @@ func (k *container) disk() error {
 	return k.Policy.Settle(mode, d, k.Log)
 }
 
-// netns is the inode of the container's network namespace, 0 where it cannot be found.
-func (k *container) netns() uint64 {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", k.State.Pid), &st) != nil {
-		return 0
-	}
-	return st.Ino
-}
-
 func (k *container) remember() error {
 	if err := confine.Write(k.Policy.State.Run, k.state); err != nil {
 		return err
@@ -337,7 +330,7 @@ func (k *container) remember() error {
 				r.Cgroup = id
 			}
 		}
-		r.Netns = k.netns()
+		r.Netns = k.netns
 		if r.Started.IsZero() {
 			r.Started = time.Now().UTC() // local time would read the zone's file
 		}

@@ -73,12 +73,8 @@ func (k *container) settle() error {
 	k.recs = tenant.OpenRecords(p.State.Run)
 	k.recs.Log = k.Log
 	k.reg = tenant.OpenRegistry(p.State.Lib, p.For("").Level.Categories)
-	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations,
-		NetPath: fmt.Sprintf("/proc/%d/ns/net", k.State.Pid)}
-	var st unix.Stat_t
-	if unix.Stat(ev.NetPath, &st) == nil {
-		ev.Netns = st.Ino
-	}
+	ev := tenant.Evidence{ContainerID: k.State.ID, CgroupsPath: k.Spec.CgroupsPath(), Annotations: k.Spec.Annotations}
+	ev.NetAt(fmt.Sprintf("/proc/%d/ns/net", k.State.Pid))
 	rec, err := tenant.Settle(p, k.recs, k.reg, ev)
 	if err != nil {
 		return err

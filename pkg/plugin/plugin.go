@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/rtnl"
 	"github.com/bulkhead-containers/bulkhead/internal/wire"
@@ -194,10 +192,7 @@ func (c *Call) Settle(i port.Interface) (tenant.Record, error) {
 	if ev.PodNamespace == "" { // podman gives the container's name here
 		ev.PodName = ""
 	}
-	var st unix.Stat_t
-	if c.args.Netns != "" && unix.Stat(c.args.Netns, &st) == nil {
-		ev.Netns, ev.NetPath = st.Ino, c.args.Netns
-	}
+	ev.NetAt(c.args.Netns)
 	recs := tenant.OpenRecords(c.Policy.State.Run)
 	recs.Log = c.Log
 	return tenant.Settle(c.Policy, recs, tenant.OpenRegistry(c.Policy.State.Lib, c.Policy.For("").Level.Categories), ev)

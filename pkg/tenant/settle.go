@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bulkhead-containers/bulkhead/internal/journal"
 	"github.com/bulkhead-containers/bulkhead/internal/kernel/netns"
 	"github.com/bulkhead-containers/bulkhead/pkg/policy"
@@ -127,6 +129,14 @@ func (r *Records) recall(rec Record, ev *Evidence) error {
 	ev.PodNamespace = first(ev.PodNamespace, box.PodNamespace)
 	ev.PodName = first(ev.PodName, box.PodName)
 	return nil
+}
+
+// NetAt notes the network namespace behind a file; one that is not there is no evidence.
+func (ev *Evidence) NetAt(path string) {
+	var st unix.Stat_t
+	if path != "" && unix.Stat(path, &st) == nil {
+		ev.Netns, ev.NetPath = st.Ino, path
+	}
 }
 
 // cookie is the container's network namespace's, 0 where it cannot be had (Linux before 5.14).
