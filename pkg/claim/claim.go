@@ -135,12 +135,8 @@ func (x *Index) Conflicts(key Key, conflict func(Claim) bool) ([]Claim, error) {
 	if err := file.Lock(fd, unix.LOCK_SH); err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
 	b := book{fd: fd}
-	if err := b.read(st.Size); err != nil {
+	if _, err := b.read(); err != nil {
 		return nil, err
 	}
 	return b.living(conflict), nil
@@ -240,15 +236,8 @@ func locked(b *book, f func(*book) error) (again bool, err error) {
 	if err := file.Lock(b.fd, unix.LOCK_EX); err != nil {
 		return false, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(b.fd, &st); err != nil {
-		return false, err
-	}
-	if st.Nlink == 0 {
-		return true, nil
-	}
-	if err := b.read(st.Size); err != nil {
-		return false, err
+	if removed, err := b.read(); removed || err != nil {
+		return removed, err
 	}
 	return false, f(b)
 }
@@ -265,10 +254,15 @@ type book struct {
 	text string
 }
 
-func (b *book) read(size int64) error {
-	t, err := file.ReadSize(b.fd, size)
+// read reads all of it; removed says that the file has no name any more.
+func (b *book) read() (removed bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(b.fd, &st); err != nil {
+		return false, err
+	}
+	t, err := file.ReadSize(b.fd, st.Size)
 	b.text = string(t)
-	return err
+	return st.Nlink == 0, err
 }
 
 // each gives the claims, and where each line begins.
