@@ -28,19 +28,15 @@ type given struct {
 
 // netavarkGave is all that netavark gave a container; nothing where netavark has not been, is older, or the networks are internal.
 func netavarkGave(id string) (gs []given, err error) {
-	d, err := os.Open(netavarkPorts)
+	entries, err := os.ReadDir(netavarkPorts)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read what netavark gave: %w", err)
 	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("read what netavark gave: %w", err)
-	}
-	for _, name := range names {
+	for _, e := range entries {
+		name := e.Name()
 		if !strings.HasSuffix(name, "_"+id) {
 			continue
 		}

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,13 +28,9 @@ func checkCNI(h *Host) []Finding {
 	files := append(h.glob("/etc/cni/net.d/*.conflist"), h.glob("/usr/share/cni/net.d/*.conflist")...)
 	var fs []Finding
 	for _, p := range files {
-		b, err := h.file(p)
 		var c conflist
-		if err == nil {
-			err = json.Unmarshal(b, &c)
-		}
-		if err != nil {
-			fs = append(fs, Finding{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p})
+		if bad := h.decode(p, &c); bad != nil {
+			fs = append(fs, bad...)
 			continue
 		}
 		fs = append(fs, checkConflist(h, p, c)...)

@@ -4,7 +4,9 @@
 package doctor
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,6 +93,18 @@ func (h *Host) file(p string) ([]byte, error) {
 		return nil, nil
 	}
 	return b, err
+}
+
+// decode reads a JSON file into v, or finds that it cannot be.
+func (h *Host) decode(p string, v any) []Finding {
+	b, err := h.file(p)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return []Finding{{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p}}
+	}
+	return nil
 }
 
 // glob lists what matches in name order, as paths on the host.

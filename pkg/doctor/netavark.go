@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 )
@@ -22,16 +21,12 @@ func checkNetavark(h *Host) []Finding {
 
 // checkResolver looks at a network as podman keeps it for netavark: whom its resolver tells what.
 func checkResolver(h *Host, p string) []Finding {
-	b, err := h.file(p)
 	var n struct {
 		Name string `json:"name"`
 		DNS  bool   `json:"dns_enabled"`
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &n)
-	}
-	if err != nil {
-		return []Finding{{Status: Fail, Text: fmt.Sprintf("%s: %v", p, err), Hint: "mend or remove " + p}}
+	if fs := h.decode(p, &n); fs != nil {
+		return fs
 	}
 	if n.DNS && !single(h, n.Name) {
 		return []Finding{{Status: Warn, Text: fmt.Sprintf("%s: network %q has a resolver (aardvark-dns) and is no single tenant's: it tells every container on it the others' names", p, n.Name),
