@@ -45,8 +45,10 @@ func Check(pid int, r harden.Rules) []Line {
 	c.capabilities()
 	c.privileges()
 	c.seccomp()
-	c.paths()
-	c.volumes()
+	b, err := os.ReadFile(c.dir + "/mountinfo")
+	mounts := parseMounts(string(b))
+	c.paths(mounts, err)
+	c.volumes(mounts, err)
 	c.limits()
 	c.namespaces()
 	c.apparmor()
@@ -158,19 +160,19 @@ func deniedArgs(l harden.Limit) [][]uint64 {
 	return out
 }
 
-// mounts are the process's mount points and their options (proc_pid_mountinfo(5)); the last on a point counts.
-func (c *checker) mounts() (map[string]string, error) {
-	b, err := os.ReadFile(c.dir + "/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 6 {
-			out[unescape(f[4])] = f[5]
+// mount is one line of proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, …, "-", type, source, ….
+type mount struct{ root, at, options, kind string }
+
+func parseMounts(mountinfo string) (all []mount) {
+	for line := range strings.Lines(mountinfo) {
+		own, super, _ := strings.Cut(line, " - ")
+		f, kind := strings.Fields(own), strings.Fields(super)
+		if len(f) < 6 || len(kind) < 1 {
+			continue
 		}
+		all = append(all, mount{f[3], unescape(f[4]), f[5], kind[0]})
 	}
-	return out, nil
+	return all
 }
 
 // unescape undoes the kernel's \040 and the like.
@@ -181,11 +183,14 @@ func unescape(s string) string {
 	return s
 }
 
-func (c *checker) paths() {
-	mounts, err := c.mounts()
+func (c *checker) paths(all []mount, err error) {
 	if err != nil {
 		c.add("masked paths", Unknown, err.Error())
 		return
+	}
+	mounts := map[string]string{} // options; the last on a point counts
+	for _, m := range all {
+		mounts[m.at] = m.options
 	}
 	there := func(p string) bool { _, err := os.Lstat(c.dir + "/root" + p); return err == nil }
 	var open, writable []string
@@ -215,33 +220,26 @@ func (c *checker) paths() {
 var notVolumes = []string{"proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "binfmt_misc", "securityfs"}
 
 // volumes looks for what is shared with the host or others and gives set-uid programs and device nodes their meaning.
-func (c *checker) volumes() {
+func (c *checker) volumes(all []mount, err error) {
 	if c.rules.Volumes == harden.Allow {
 		return
 	}
-	b, err := os.ReadFile(c.dir + "/mountinfo")
 	if err != nil {
 		c.add("volumes without set-uid and devices", Unknown, err.Error())
 		return
 	}
-	c.verdict("volumes without set-uid and devices", openVolumes(string(b)))
+	c.verdict("volumes without set-uid and devices", openVolumes(all))
 }
 
-// openVolumes reads proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, …, "-", type, source, ….
-func openVolumes(mountinfo string) (open []string) {
-	for line := range strings.Lines(mountinfo) {
-		mount, super, _ := strings.Cut(line, " - ")
-		f, kind := strings.Fields(mount), strings.Fields(super)
-		if len(f) < 6 || len(kind) < 1 {
-			continue
-		}
-		at, options := unescape(f[4]), strings.Split(f[5], ",")
-		below := func(dir string) bool { return at == dir || strings.HasPrefix(at, dir+"/") }
+func openVolumes(all []mount) (open []string) {
+	for _, m := range all {
+		options := strings.Split(m.options, ",")
+		below := func(dir string) bool { return m.at == dir || strings.HasPrefix(m.at, dir+"/") }
 		switch {
-		case at == "/" || slices.Contains(notVolumes, kind[0]), kind[0] == "tmpfs" && f[3] == "/",
+		case m.at == "/" || slices.Contains(notVolumes, m.kind), m.kind == "tmpfs" && m.root == "/",
 			below("/proc"), below("/sys"), below("/dev") && !below("/dev/shm"):
 		case !slices.Contains(options, "nosuid") || !slices.Contains(options, "nodev"):
-			open = append(open, at+" ("+f[5]+")")
+			open = append(open, m.at+" ("+m.options+")")
 		}
 	}
 	return open
