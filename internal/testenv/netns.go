@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -193,6 +194,19 @@ func setUp(name string) error {
 		return fmt.Errorf("set %q up: %w", name, err)
 	}
 	return nil
+}
+
+// Sleeper starts a process in a network namespace of its own, which sleeps until the test ends, and gives its pid and that namespace.
+func Sleeper(t testing.TB) (pid int, netns string) {
+	t.Helper()
+	Need(t, Root, NetNS)
+	c := exec.Command("sleep", "600")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := c.Start(); err != nil {
+		t.Fatalf("start a process in a network namespace of its own: %v", err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	return c.Process.Pid, fmt.Sprintf("/proc/%d/ns/net", c.Process.Pid)
 }
 
 // Bpffs mounts a bpffs of the test's own and returns its directory. The test binary must run under Main, so that the

@@ -3,9 +3,6 @@ package rogue
 import (
 	"errors"
 	"os"
-	"os/exec"
-	"strconv"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,14 +17,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // The kernel gives the inode number of a network namespace again. Whoever is in one that has the number of an ended container's is
 // not that container's: by the cookie nobody is found, without one nobody is killed.
 func TestNetworkOfTheSameNumber(t *testing.T) {
-	testenv.Need(t, testenv.Root, testenv.NetNS)
-	c := exec.Command("sleep", "600")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { c.Process.Kill(); c.Wait() }()
-	path := "/proc/" + strconv.Itoa(c.Process.Pid) + "/ns/net"
+	pid, path := testenv.Sleeper(t)
 	holder, err := os.Open(path) // this process, which is in another, has it open
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +46,7 @@ func TestNetworkOfTheSameNumber(t *testing.T) {
 		inside, holds := false, false
 		for _, f := range s.Judge() {
 			switch f.Process.Pid {
-			case c.Process.Pid:
+			case pid:
 				inside = true
 			case os.Getpid():
 				holds = true

@@ -18,15 +18,9 @@ import (
 
 // A process in the network of a container is found however long that lived, unless another container shares the network.
 func TestCount(t *testing.T) {
-	testenv.Need(t, testenv.Root, testenv.NetNS)
-	c := exec.Command("sleep", "600")
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { c.Process.Kill(); c.Wait() }()
+	pid, path := testenv.Sleeper(t)
 	var st unix.Stat_t
-	if err := unix.Stat("/proc/"+strconv.Itoa(c.Process.Pid)+"/ns/net", &st); err != nil {
+	if err := unix.Stat(path, &st); err != nil {
 		t.Fatal(err)
 	}
 	pins := testenv.Bpffs(t)
@@ -38,10 +32,10 @@ func TestCount(t *testing.T) {
 	}
 	nobody := func() ([]tenant.Record, error) { return nil, nil }
 	for name, r := range map[string]tenant.Record{
-		"just started":    {ContainerID: "c", Netns: st.Ino, Pid: c.Process.Pid, Started: time.Now()},
-		"long ago":        {ContainerID: "c", Netns: st.Ino, Pid: c.Process.Pid + 1000, Started: time.Now().Add(-time.Hour)},
-		"start unknown":   {ContainerID: "c", Netns: st.Ino, Pid: c.Process.Pid + 1000},
-		"clock went back": {ContainerID: "c", Netns: st.Ino, Pid: c.Process.Pid + 1000, Started: time.Now().Add(time.Hour)},
+		"just started":    {ContainerID: "c", Netns: st.Ino, Pid: pid, Started: time.Now()},
+		"long ago":        {ContainerID: "c", Netns: st.Ino, Pid: pid + 1000, Started: time.Now().Add(-time.Hour)},
+		"start unknown":   {ContainerID: "c", Netns: st.Ino, Pid: pid + 1000},
+		"clock went back": {ContainerID: "c", Netns: st.Ino, Pid: pid + 1000, Started: time.Now().Add(time.Hour)},
 	} {
 		for _, bpffs := range []string{pins, t.TempDir()} {
 			if n, err := Count(bpffs, r, nobody); n != 1 || err != nil {
@@ -49,13 +43,13 @@ func TestCount(t *testing.T) {
 			}
 		}
 	}
-	cookie, err := netns.Cookie("/proc/" + strconv.Itoa(c.Process.Pid) + "/ns/net")
+	cookie, err := netns.Cookie(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for have, want := range map[uint64]int{cookie: 1, cookie + 1: 0} { // the container's, and one that has its number since
 		for _, bpffs := range []string{pins, t.TempDir()} {
-			r := tenant.Record{ContainerID: "c", Netns: st.Ino, NetCookie: have, Pid: c.Process.Pid, Started: time.Now()}
+			r := tenant.Record{ContainerID: "c", Netns: st.Ino, NetCookie: have, Pid: pid, Started: time.Now()}
 			if n, err := Count(bpffs, r, nobody); n != want || err != nil {
 				t.Errorf("recorded cookie %d, in force %d: want %d, have %d, %v", have, cookie, want, n, err)
 			}
@@ -68,7 +62,7 @@ func TestCount(t *testing.T) {
 	}
 }
 
-// Many processes, of which two are meant: the records do not fit into one read.
+// More processes than fit into one read.
 func TestListedWhole(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.NetNS)
 	pins := testenv.Bpffs(t)
