@@ -90,13 +90,25 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } plans SEC(".maps");
 
-/* What the kernel can do, written by setup. */
+/* Whose each number of a tree is, for user space alone: a container's minors are from base on. */
+struct number {
+	__u32 device, base;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct number);
+	__type(value, struct digest);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} taken SEC(".maps");
+
+/* 0: what the kernel can do, written by setup. 1: how many IFBs the uploads share that no tenant's total is above. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, __u32);
-	__uint(max_entries, 1);
-} abilities SEC(".maps");
+	__uint(max_entries, 2);
+} state SEC(".maps");
 
 /* Subnets that are treated apart, per container; IPv4 is written as ::ffff:a.b.c.d. */
 struct subnet {

@@ -36,9 +36,9 @@ func SetupShape(ctx SetupContext) error {
 	} else if has {
 		able |= ableFqCodel
 	}
-	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "abilities"), nil)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "state"), nil)
 	if err != nil {
-		return fmt.Errorf("open abilities: %w", err)
+		return fmt.Errorf("open state: %w", err)
 	}
 	defer m.Close()
 	if err := m.Put(uint32(0), able); err != nil {

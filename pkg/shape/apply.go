@@ -3,6 +3,7 @@ package shape
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -129,44 +130,98 @@ func (s *Shaper) place(d [16]byte, w *Want, b *Branch, at place, running bool, i
 	if b == nil {
 		return place{}, nil
 	}
-	dev := w.Veth
-	if b.Device != "" {
-		unlock, err := s.lock(b.Device)
-		if err != nil {
-			return place{}, err
-		}
-		defer unlock()
-		if dev, err = s.ensureIFB(b.Device, b.Total, w); err != nil {
-			return place{}, err
+	switch b.Device {
+	case "":
+		return s.placeOwn(d, w, b, at, running, intend)
+	case HostUpload:
+		return s.placeUpload(d, w, b, at, intend)
+	}
+	return s.placeIn(b.Device, slotsPerTree, d, w, b, at, intend)
+}
+
+// placeUpload is place on one of the IFBs that the host's uploads share. It stays where it is.
+func (s *Shaper) placeUpload(d [16]byte, w *Want, b *Branch, at place, intend func(place) error) (place, error) {
+	if at.Device != 0 {
+		if l, err := s.rt.LinkByIndex(int(at.Device)); err == nil && b.on(l.Name) {
+			return s.placeIn(l.Name, slotsPerTree, d, w, b, at, intend)
 		}
 	}
-	if at.Device == dev && s.owns(d, dev, w.Veth) {
-		if b.Device == "" {
-			if err := s.ensureTree(dev, "", fixedClasses(0, w), "shape_own"); err != nil {
-				return place{}, err
-			}
-			if _, err := s.class(dev, at.Base); err != nil { // a hand took it away: another begins, and so does what it has seen
-				if err := s.startSeen(dev, w.Veth); err != nil {
-					return place{}, err
-				}
-			}
+	for ; s.sharers < manySharers; s.sharers *= 2 {
+		next, err := s.placeIn(hostUpload(w.Veth, s.sharers), min(slotsPerTree, window), d, w, b, at, intend)
+		if !errors.Is(err, ErrExhausted) {
+			return next, err
 		}
-		return at, s.grow(d, dev, at.Base, w, b, unix.NLM_F_CREATE, &at)
+		if err := s.state.Update(ne.AppendUint32(nil, 1), ne.AppendUint32(nil, 2*s.sharers), bpf.Any); err != nil {
+			return place{}, fmt.Errorf("write how many IFBs uploads share: %w", err)
+		}
 	}
-	s.evict(dev, w.Veth)
-	fresh, err := s.free(dev, b.Device, w.Veth)
-	if err == nil {
-		err = intend(fresh)
+	return s.placeIn(hostUpload(w.Veth, s.sharers), slotsPerTree, d, w, b, at, intend)
+}
+
+// on says whether the branch may hang on an IFB of that name.
+func (b *Branch) on(name string) bool {
+	if b.Device != HostUpload {
+		return name == b.Device
 	}
+	return strings.HasPrefix(name, HostUpload) && oursByName(name)
+}
+
+// placeIn is place on one IFB, of which size numbers may be used.
+func (s *Shaper) placeIn(name string, size uint32, d [16]byte, w *Want, b *Branch, at place, intend func(place) error) (place, error) {
+	unlock, err := s.lock(name)
 	if err != nil {
 		return place{}, err
 	}
+	defer unlock()
+	dev, err := s.ensureIFB(name, b.Total, w)
+	if err != nil {
+		return place{}, err
+	}
+	if at.Device == dev && s.owns(d, dev, w.Veth) {
+		return at, s.grow(d, dev, at.Base, w, b, &at)
+	}
+	s.evict(dev, w.Veth)
+	fresh, err := s.free(dev, size, w.Veth)
+	if err != nil {
+		return place{}, fmt.Errorf("%w: %q holds %d containers", err, name, size)
+	}
+	if err := intend(fresh); err != nil {
+		return place{}, err
+	}
 	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
-		if b.Device == "" {
-			err = s.ownTree(d, w, b, running, &fresh)
-		} else {
-			err = s.grow(d, dev, fresh.Base, w, b, create, &fresh)
+		err = s.taken.Update(slotKeyOf(dev, fresh.Base), d[:], bpf.NoExist)
+	}
+	if err == nil {
+		err = s.grow(d, dev, fresh.Base, w, b, &fresh)
+	}
+	if err != nil {
+		s.clear(d, w.Veth, fresh)
+		return place{}, err
+	}
+	return fresh, nil
+}
+
+// placeOwn is place on the container's own veth.
+func (s *Shaper) placeOwn(d [16]byte, w *Want, b *Branch, at place, running bool, intend func(place) error) (place, error) {
+	if at.Device == w.Veth && s.owns(d, w.Veth, w.Veth) {
+		if err := s.ensureTree(w.Veth, "", fixedClasses(0, w), "shape_own"); err != nil {
+			return place{}, err
 		}
+		if _, err := s.class(w.Veth, at.Base); err != nil { // a hand took it away: another begins, and so does what it has seen
+			if err := s.startSeen(w.Veth, w.Veth); err != nil {
+				return place{}, err
+			}
+		}
+		return at, s.grow(d, w.Veth, at.Base, w, b, &at)
+	}
+	s.evict(w.Veth, w.Veth)
+	fresh := place{Device: w.Veth, Base: firstMinor}
+	err := intend(fresh)
+	if err != nil {
+		return place{}, err
+	}
+	if err = s.slots.Update(slotKeyOf(w.Veth, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
+		err = s.ownTree(d, w, b, running, &fresh)
 	}
 	if err != nil {
 		s.clear(d, w.Veth, fresh)
@@ -186,7 +241,7 @@ func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, running bool, at *place
 		return fmt.Errorf("set htb root of link %d: %w", w.Veth, err)
 	}
 	if err = s.open(w.Veth, fixedClasses(0, w)); err == nil {
-		err = s.grow(d, w.Veth, at.Base, w, b, create, at)
+		err = s.grow(d, w.Veth, at.Base, w, b, at)
 	}
 	if err == nil {
 		err = s.startSeen(w.Veth, w.Veth)
@@ -197,24 +252,33 @@ func (s *Shaper) ownTree(d [16]byte, w *Want, b *Branch, running bool, at *place
 	return err
 }
 
-// free finds a place for another container; the caller holds the tree's lock. On a container's own veth there is one.
-func (s *Shaper) free(dev uint32, device string, veth uint32) (place, error) {
-	at := place{Device: dev, Base: firstMinor}
-	if device == "" {
-		return at, nil
+// free finds a number among the first size of a tree that nobody has taken; the caller holds the tree's lock. Numbers are used
+// densely, so that a container finds the classes of one that went: on a crowded host to change a class costs a tenth of
+// making one. The first window is searched; a few are tried in each larger one, and where that finds none, all.
+func (s *Shaper) free(dev, size, veth uint32) (place, error) {
+	var owner [16]byte
+	is := func(n uint32) bool {
+		return n < size && errors.Is(s.taken.Lookup(slotKeyOf(dev, firstMinor+3*n), owner[:]), bpf.ErrNotExist)
 	}
-	at.Base = firstMinor + 3*(veth%slotsPerTree)
-	for range slotsPerTree {
-		if _, err := s.class(dev, at.Base); absent(err) {
-			return at, nil
-		} else if err != nil && !errors.Is(err, errNotHTB) {
-			return place{}, err
-		}
-		if at.Base += 3; at.Base >= firstMinor+3*slotsPerTree {
-			at.Base = firstMinor
+	at := func(n uint32) (place, error) { return place{Device: dev, Base: firstMinor + 3*n}, nil }
+	for n := range uint32(window) {
+		if is(n) {
+			return at(n)
 		}
 	}
-	return place{}, fmt.Errorf("%w: %q holds %d containers", ErrExhausted, device, slotsPerTree)
+	for first, width := uint32(window), uint32(2*window); first < size; first, width = first+width, 2*width {
+		for i := range uint32(windowTries) {
+			if n := first + (veth+i)%width; is(n) {
+				return at(n)
+			}
+		}
+	}
+	for n := uint32(window); n < size; n++ {
+		if is(n) {
+			return at(n)
+		}
+	}
+	return place{}, ErrExhausted
 }
 
 // evict clears what a container left that had the same ifindex before: that interface is gone, for the number is in use
@@ -246,6 +310,12 @@ func (s *Shaper) owns(d [16]byte, dev, veth uint32) bool {
 	return s.slots.Lookup(slotKeyOf(dev, veth), v) == nil && [16]byte(v) == d
 }
 
+// took says whether the number is this container's.
+func (s *Shaper) took(d [16]byte, at place) bool {
+	var owner [16]byte
+	return s.taken.Lookup(slotKeyOf(at.Device, at.Base), owner[:]) == nil && owner == d
+}
+
 // classes are the container's class and its two leaves.
 func (b *Branch) classes(base uint32) []class {
 	parent := uint32(0)
@@ -259,18 +329,12 @@ func (b *Branch) classes(base uint32) []class {
 	}
 }
 
-// grow adds (with create) or changes the container's class, its leaves and the classifier's entry.
-func (s *Shaper) grow(d [16]byte, dev, base uint32, w *Want, b *Branch, flags uint16, at *place) error {
+// grow adds or changes the container's class, its leaves and the classifier's entry.
+func (s *Shaper) grow(d [16]byte, dev, base uint32, w *Want, b *Branch, at *place) error {
 	frame := uint64(w.MTU + headers)
-	for i, c := range b.classes(base) {
-		if err := s.do(unix.RTM_NEWTCLASS, flags, c.message(dev)); err != nil {
-			if i > 0 && errors.Is(err, unix.EEXIST) { // a neighbour's number: never half of it
-				err = fmt.Errorf("have a leaf without its class: %v", err)
-			}
-			return fmt.Errorf("set htb class 1:%x of link %d: want rate %v ceil %v: %w", c.minor, dev, c.rate, c.ceil, err)
-		}
-		if i == 0 {
-			flags = unix.NLM_F_CREATE
+	for _, c := range b.classes(base) {
+		if err := s.setClass(dev, c); err != nil {
+			return err
 		}
 	}
 	if err := s.leaf(dev, base+1, "bfifo", bfifo(dev, base+1, b.Sparse.Queue), at); err != nil {
@@ -387,6 +451,10 @@ func (s *Shaper) clear(d [16]byte, veth uint32, at place) (dropped uint64) {
 	if !s.owns(d, at.Device, veth) {
 		return 0
 	}
+	if at.Device != veth && !s.took(d, at) { // an ADD died before
+		_ = s.slots.Delete(slotKeyOf(at.Device, veth))
+		return 0
+	}
 	dropped = s.drops(at)
 	_ = s.slots.Delete(slotKeyOf(at.Device, veth))
 	if at.Device == veth {
@@ -394,14 +462,12 @@ func (s *Shaper) clear(d [16]byte, veth uint32, at place) (dropped uint64) {
 		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(veth, handleHTB, handleRoot, 0, nil))
 		return dropped
 	}
-	s.clearClasses(at.Device, at.Base)
-	return dropped
-}
-
-func (s *Shaper) clearClasses(dev, base uint32) {
-	for _, minor := range []uint32{base + 1, base + 2, base} {
-		_ = s.do(unix.RTM_DELTCLASS, 0, tcmsg(dev, major|minor, 0, 0, nil))
+	// The queues go, with what waits in them. The classes stay, for the next container: nothing finds them until then.
+	for _, minor := range []uint32{at.Base + 1, at.Base + 2} {
+		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(at.Device, 0, major|minor, 0, nil))
 	}
+	_ = s.taken.Delete(slotKeyOf(at.Device, at.Base))
+	return dropped
 }
 
 func (s *Shaper) drops(at place) (n uint64) {

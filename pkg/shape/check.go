@@ -41,14 +41,17 @@ func (s *Shaper) checkBranch(d [16]byte, w *Want, b *Branch, at place, own strin
 	}
 	dev, prog, fixed := w.Veth, own, fixedClasses(b.Total, w)
 	if b.Device != "" {
-		l, err := s.rt.LinkByName(b.Device)
-		if err != nil {
-			return fmt.Errorf("%w: want ifb %q: %w", ErrMismatch, b.Device, err)
+		l, err := s.rt.LinkByIndex(int(at.Device))
+		if err != nil || !b.on(l.Name) {
+			return fmt.Errorf("%w: want it on ifb %q, have it on link %d %q: %v", ErrMismatch, b.Device, at.Device, l.Name, err)
 		}
 		if !l.Up() {
-			return fmt.Errorf("%w: ifb %q: want it up, have it down", ErrMismatch, b.Device)
+			return fmt.Errorf("%w: ifb %q: want it up, have it down", ErrMismatch, l.Name)
 		}
-		dev, prog = uint32(l.Index), "shape_ifb"
+		if !s.took(d, at) {
+			return fmt.Errorf("%w: number %x of ifb %q: want it taken by %s, have it free or another's", ErrMismatch, at.Base, l.Name, w.Key)
+		}
+		dev, prog = at.Device, "shape_ifb"
 	}
 	if at.Device != dev {
 		return fmt.Errorf("%w: want it on link %d, have link %d", ErrMismatch, dev, at.Device)

@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/bulkhead-containers/bulkhead/internal/testenv"
+	"github.com/bulkhead-containers/bulkhead/pkg/policy"
 	"github.com/bulkhead-containers/bulkhead/pkg/shape"
+	"github.com/bulkhead-containers/bulkhead/tests/bench/net/load"
 )
 
 func (l *lab) remove(c *container) (dropped uint64, err error) {
@@ -73,8 +75,8 @@ func TestCheckSees(t *testing.T) {
 	wd := l.want(d, 5e6, 0)
 	l.apply(wd)
 	up := shape.HostUploadOf(c.veth)
-	id := func(n uint32) string { return fmt.Sprintf("1:%x", base(c)+n) }
-	leaf := func(n uint32) string { return fmt.Sprintf("%x:", base(c)+n) }
+	id := func(n uint32) string { return fmt.Sprintf("1:%x", base+n) }
+	leaf := func(n uint32) string { return fmt.Sprintf("%x:", base+n) }
 	for _, tt := range []struct {
 		name string
 		cmd  string
@@ -90,7 +92,7 @@ func TestCheckSees(t *testing.T) {
 		{"tenant's total", "tc class change dev bh-i4 classid 1:1 htb rate 1gbit ceil 1gbit", "want ceil 100Mbit"},
 		{"IFB down", "ip link set bh-i4 down", "want it up"},
 		{"IFB gone", "ip link del bh-i4", "no such link"},
-		{"IFB is something else", "ip link del bh-i4; ip link add bh-i4 type ifb; ip link set bh-i4 up", "want it on link"},
+		{"IFB is something else", "ip link del bh-i4; ip link add bh-i4 type ifb; ip link set bh-i4 up", "want it on ifb"},
 	} {
 		l.apply(w)
 		if err := l.check(w); err != nil {
@@ -233,5 +235,81 @@ func TestExhausted(t *testing.T) {
 				t.Errorf("the refused one left something: %v", err)
 			}
 		}
+	}
+}
+
+// A container that comes where one went finds the classes of that one, and nothing else of it: neither its limit, nor its
+// queue, nor what it had dropped.
+func TestNumbersAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	classes := func(dev string) int {
+		return strings.Count(l.host.Command("tc", "class", "show", "dev", dev), "class htb")
+	}
+	want := 0
+	for i, rate := range []policy.BitsPerSecond{5e6, 20e6, 1e9} {
+		c := l.container(fmt.Sprint("n", i))
+		w := l.want(c, 0, 0)
+		w.Tenant, w.TotalIn, w.TotalOut, w.Out.Rate = 5, 1e9, 1e9, rate
+		l.apply(w)
+		if err := l.check(w); err != nil {
+			t.Fatal(err)
+		}
+		var fresh uint64
+		l.do(func() (err error) { fresh, err = l.s.Dropped(c.key); return })
+		if fresh != 0 {
+			t.Errorf("at %v: %d packets dropped before any was sent", rate, fresh)
+		}
+		if have := classes("bh-o5"); i == 0 {
+			want = have
+		} else if have != want {
+			t.Errorf("at %v: %d classes, want the %d of the first", rate, have, want)
+		}
+		if i == 0 {
+			stop, done := make(chan struct{}), make(chan error)
+			go func() {
+				_, err := load.Flood(c.ns.Fd(), c.gw, 1400, stop)
+				done <- err
+			}()
+			for n := uint64(0); n == 0; {
+				l.do(func() (err error) { n, err = l.s.Dropped(c.key); return })
+			}
+			close(stop)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := l.remove(c); err != nil {
+			t.Error(err)
+		}
+		if left := l.host.Command("tc", "qdisc", "show", "dev", "bh-o5"); strings.Contains(left, "tbf") || strings.Contains(left, "bfifo") {
+			t.Errorf("at %v: queues are left: %s", rate, left)
+		}
+	}
+	if gone := l.sweep(); len(gone) != 2 {
+		t.Errorf("sweep took %v, want bh-i5 and bh-o5: nobody is in them", gone)
+	}
+}
+
+// The uploads of many containers share more IFBs than those of a few, and those that were there first stay where they are.
+func TestUploadsSpread(t *testing.T) {
+	defer shape.ShrinkTrees(1)()
+	l := newLab(t)
+	var ws []shape.Want
+	for i := range 10 {
+		w := l.want(l.container(fmt.Sprint("s", i)), 0, 10e6)
+		l.apply(w)
+		ws = append(ws, w)
+	}
+	for range 2 {
+		for _, w := range ws {
+			if err := l.check(w); err != nil {
+				t.Error(err)
+			}
+			l.apply(w)
+		}
+	}
+	if n := strings.Count(strings.Join(l.host.Links(), " "), shape.HostUpload); n != len(ws) {
+		t.Errorf("%d IFBs, want one for each of %d containers, since it has room for one", n, len(ws))
 	}
 }

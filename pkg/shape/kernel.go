@@ -27,7 +27,9 @@ const AbleFqCodel = 1
 type Shaper struct {
 	dir, run, ns                string
 	slots, seen, plans, subnets *bpf.Map
+	taken, state                *bpf.Map
 	able                        uint32
+	sharers                     uint32 // of the host's uploads
 	rt                          *rtnl.Conn
 }
 
@@ -43,7 +45,7 @@ func Open(d port.Dirs) (*Shaper, error) {
 		to       **bpf.Map
 		name     string
 		key, val int
-	}{{&s.slots, "slots", 8, slotBytes}, {&s.seen, "seen", 8, seenBytes}, {&s.plans, "plans", 16, planBytes}, {&s.subnets, "subnets", subnetKey, 4}} {
+	}{{&s.slots, "slots", 8, slotBytes}, {&s.seen, "seen", 8, seenBytes}, {&s.plans, "plans", 16, planBytes}, {&s.subnets, "subnets", subnetKey, 4}, {&s.taken, "taken", 8, 16}, {&s.state, "state", 4, 4}} {
 		if *m.to, err = bpf.OpenMap(filepath.Join(s.dir, m.name)); err == nil {
 			err = (*m.to).Expect(m.key, m.val)
 		}
@@ -55,10 +57,15 @@ func Open(d port.Dirs) (*Shaper, error) {
 			return nil, fmt.Errorf("open shaping maps: %w", err)
 		}
 	}
-	if err := s.readAbilities(); err != nil {
-		s.Close()
-		return nil, err
+	for i, to := range []*uint32{&s.able, &s.sharers} {
+		v := make([]byte, 4)
+		if err := s.state.Lookup(ne.AppendUint32(nil, uint32(i)), v); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("read state of shaping: %w", err)
+		}
+		*to = ne.Uint32(v)
 	}
+	s.sharers = max(s.sharers, fewSharers)
 	if s.rt, err = rtnl.Dial(); err != nil {
 		s.Close()
 		return nil, err
@@ -92,23 +99,9 @@ func OpenOrSetup(d port.Dirs, config string) (*Shaper, error) {
 	return Open(d)
 }
 
-func (s *Shaper) readAbilities() error {
-	m, err := bpf.OpenMap(filepath.Join(s.dir, "abilities"))
-	if err != nil {
-		return fmt.Errorf("open shaping maps: %w", err)
-	}
-	defer m.Close()
-	v := make([]byte, 4)
-	if err := m.Lookup(make([]byte, 4), v); err != nil {
-		return fmt.Errorf("read abilities: %w", err)
-	}
-	s.able = ne.Uint32(v)
-	return nil
-}
-
 // Close closes the descriptors; what is shaped stays so.
 func (s *Shaper) Close() {
-	for _, m := range []*bpf.Map{s.slots, s.seen, s.plans, s.subnets} {
+	for _, m := range []*bpf.Map{s.slots, s.seen, s.plans, s.subnets, s.taken, s.state} {
 		if m != nil {
 			m.Close()
 		}

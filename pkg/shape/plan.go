@@ -8,7 +8,7 @@ import (
 
 // Where a direction is shaped.
 const (
-	HostUpload = "bh-up" // + 0 to 7: the IFBs that all uploads without a tenant's total share
+	HostUpload = "bh-up" // + a number: the IFBs that all uploads without a tenant's total share
 	prefixIn   = "bh-i"  // + the tenant's number: its downloads
 	prefixOut  = "bh-o"  // + the tenant's number: its uploads
 )
@@ -37,12 +37,20 @@ const (
 	lastMinor    = 0xfffe // a queue's handle is its class's minor, and ffff: is clsact's
 )
 
+const (
+	// Numbers are given out by windows: the first is searched, in each further one, twice as large, a few are tried.
+	window      = 32
+	windowTries = 4
+	// The host's uploads share so many IFBs; twice as many each time that the first window of one is full.
+	fewSharers, manySharers = 8, 128
+)
+
 // slotsPerTree is how many containers a tree has room for.
 var slotsPerTree uint32 = (lastMinor - firstMinor) / 3
 
 // Branch is one direction of a container: its class and leaves, and the tree that they hang in.
 type Branch struct {
-	Device  string               // name of the IFB; "": the veth itself
+	Device  string               // name of the IFB, HostUpload: one of those; "": the veth itself
 	Total   policy.BitsPerSecond // of the class above; 0: there is none
 	Rate    policy.BitsPerSecond // assured
 	Ceil    policy.BitsPerSecond
@@ -85,7 +93,7 @@ func Make(w Want) (Plan, error) {
 	}
 	if w.Out.Rate != 0 || w.TotalOut != 0 {
 		p.Out = branch(w, w.Out, w.TotalOut)
-		p.Out.Upload, p.Out.Device = true, HostUploadOf(w.Veth)
+		p.Out.Upload, p.Out.Device = true, HostUpload
 		if w.TotalOut != 0 {
 			p.Out.Device = prefixOut + strconv.FormatUint(uint64(w.Tenant), 10)
 		}
@@ -93,10 +101,10 @@ func Make(w Want) (Plan, error) {
 	return p, nil
 }
 
-// HostUploadOf is the IFB that an interface's upload goes through where its tenant has no total. Adding a class walks all
-// classes of the device, and a device has one lock: eight share the host's containers.
-func HostUploadOf(veth uint32) string {
-	return HostUpload + strconv.FormatUint(uint64(veth%8), 10)
+// hostUpload is the IFB that an interface's upload goes through where its tenant has no total. Adding a class walks all
+// classes of the device, and a device has one lock: so they are the more, the more containers the host has.
+func hostUpload(veth, sharers uint32) string {
+	return HostUpload + strconv.FormatUint(uint64(veth%sharers), 10)
 }
 
 func branch(w Want, l Limit, total policy.BitsPerSecond) *Branch {

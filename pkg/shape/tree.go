@@ -100,7 +100,7 @@ func (s *Shaper) open(dev uint32, fixed []class) error {
 
 func (s *Shaper) setClass(dev uint32, c class) error {
 	if err := s.do(unix.RTM_NEWTCLASS, unix.NLM_F_CREATE, c.message(dev)); err != nil {
-		return fmt.Errorf("set htb class 1:%x of link %d: want ceil %v: %w", c.minor, dev, c.ceil, err)
+		return fmt.Errorf("set htb class 1:%x of link %d: want rate %v ceil %v: %w", c.minor, dev, c.rate, c.ceil, err)
 	}
 	return nil
 }
@@ -259,12 +259,9 @@ func (s *Shaper) sweep(name string) (bool, error) {
 		return false, nil // gone meanwhile
 	}
 	used := false
-	err = s.rt.Do(rtnl.New(unix.RTM_GETTCLASS, unix.NLM_F_DUMP).Body(tcmsg(uint32(l.Index), 0, 0, 0, nil)), func(_ uint16, b []byte) error {
-		if len(b) >= tcmsgLen && ne.Uint32(b[4:]) == uint32(l.Index) {
-			minor := ne.Uint32(b[8:]) & 0xffff
-			used = used || minor >= firstMinor
-		}
-		return nil
+	err = s.taken.Each(func(k, _ []byte) bool {
+		used = ne.Uint32(k) == uint32(l.Index)
+		return !used
 	})
 	if err != nil || used {
 		return false, err

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -14,6 +13,7 @@ type Op struct {
 	Containers      int
 	Add, Check, Del float64
 	Newest          float64 // DEL of the newest of many; Del is the oldest's
+	Row             float64 // ADD of the last of many that come one after the other; Add's come between others' DEL
 	Again           float64 // a second DEL
 	// Of the processor, in milliseconds.
 	AddCPU, CheckCPU, DelCPU float64
@@ -68,8 +68,8 @@ func ops() (all []Op, err error) {
 		for _, c := range cs {
 			op := c.op()
 			c.lab.close()
-			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f newest %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
-				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Newest, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
+			fmt.Printf("%-29s at %4d containers: ADD %5.1f CHECK %5.1f DEL %5.1f in a row %5.1f newest %5.1f again %5.1f ms; processor %5.1f %5.1f %5.1f ms\n",
+				op.Plugin, max(op.Containers, 1), op.Add, op.Check, op.Del, op.Row, op.Newest, op.Again, op.AddCPU, op.CheckCPU, op.DelCPU)
 			all = append(all, op)
 		}
 	}
@@ -85,13 +85,14 @@ type crowd struct {
 	lab       *lab
 	alive     []*box // oldest first
 	ended     int
+	quiet     bool // verbs are not measured
 	took, cpu map[string][]time.Duration
 }
 
 func newCrowd(name string, s side, n int, ofTenants bool) (*crowd, error) {
 	policy := ""
 	if ofTenants {
-		for i := range (n+*rounds)/10 + 1 {
+		for i := range n/10 + 1 {
 			policy += fmt.Sprintf("[tenant.t%d.total]\ningress = \"1Gbit\"\negress = \"1Gbit\"\n", i)
 		}
 	}
@@ -109,10 +110,11 @@ func newCrowd(name string, s side, n int, ofTenants bool) (*crowd, error) {
 	}
 	for i := range n {
 		b, err := l.box(l.boxes)
-		if err == nil {
-			_, err = l.call(s, "ADD", b, c.keys(i))
-		}
 		if err != nil {
+			return nil, err
+		}
+		c.quiet = i < n-*rounds
+		if err := c.call("ADD", "row", b, i); err != nil {
 			return nil, err
 		}
 		c.alive = append(c.alive, b)
@@ -120,11 +122,28 @@ func newCrowd(name string, s side, n int, ofTenants bool) (*crowd, error) {
 			fmt.Fprintf(os.Stderr, "%s: %d containers\n", name, i+1)
 		}
 	}
+	// A host where containers come and go: a quarter of them are others by now.
+	c.quiet = true
+	for range n / 4 {
+		if err := c.round(); err != nil {
+			return nil, err
+		}
+	}
+	c.quiet = false
 	return c, nil
 }
 
-// round measures each verb once: one container comes, and the oldest goes. What the kernel keeps in a list it finds soonest
-// for the newest.
+// call runs a verb for the container that took the i-th place.
+func (c *crowd) call(verb, as string, b *box, i int) error {
+	d, err := c.lab.call(c.side, verb, b, c.keys(i))
+	if err == nil && !c.quiet {
+		c.took[as], c.cpu[as] = append(c.took[as], d.wall), append(c.cpu[as], d.cpu)
+	}
+	return err
+}
+
+// round measures each verb once: one container comes, and the oldest, of the same tenant, goes. What the kernel keeps in a
+// list it finds soonest for the newest.
 func (c *crowd) round() error {
 	b, err := c.lab.box(c.lab.boxes)
 	if err != nil {
@@ -142,20 +161,21 @@ func (c *crowd) round() error {
 	}
 	c.alive = append(c.alive, b)
 	old := c.alive[0]
+	place := 0
+	if c.n > 0 {
+		place = c.ended % c.n
+	}
 	for _, v := range []struct {
-		verb string
-		b    *box
-		i    int
-	}{{"ADD", b, c.ended + c.n}, {"CHECK", old, c.ended}, {"DEL", old, c.ended}, {"DEL ", old, c.ended}} {
-		d, err := c.lab.call(c.side, strings.TrimSpace(v.verb), v.b, c.keys(v.i))
-		if err != nil {
+		verb, as string
+		b        *box
+	}{{"ADD", "ADD", b}, {"CHECK", "CHECK", old}, {"DEL", "DEL", old}, {"DEL", "again", old}} {
+		if err := c.call(v.verb, v.as, v.b, place); err != nil {
 			return err
 		}
-		c.took[v.verb], c.cpu[v.verb] = append(c.took[v.verb], d.wall), append(c.cpu[v.verb], d.cpu)
 	}
 	c.alive, c.ended = c.alive[1:], c.ended+1
 	if c.n > 0 {
-		if err := c.newest(); err != nil {
+		if err := c.newest(place); err != nil {
 			return err
 		}
 	}
@@ -166,28 +186,24 @@ func (c *crowd) round() error {
 }
 
 // newest measures the DEL of a container that has just come.
-func (c *crowd) newest() error {
+func (c *crowd) newest(place int) error {
 	b, err := c.lab.box(c.lab.boxes)
 	if err != nil {
 		return err
 	}
-	keys := c.keys(c.ended + c.n)
-	if _, err = c.lab.call(c.side, "ADD", b, keys); err != nil {
-		return err
+	for _, v := range [][2]string{{"ADD", "unsaid"}, {"DEL", "newest"}} {
+		if err := c.call(v[0], v[1], b, place); err != nil {
+			return err
+		}
 	}
-	d, err := c.lab.call(c.side, "DEL", b, keys)
-	if err != nil {
-		return err
-	}
-	c.took["newest"] = append(c.took["newest"], d.wall)
 	return c.lab.remove(b)
 }
 
 func (c *crowd) op() Op {
-	op := Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), 0, median(c.took["DEL "]),
+	op := Op{c.name, c.n, median(c.took["ADD"]), median(c.took["CHECK"]), median(c.took["DEL"]), 0, 0, median(c.took["again"]),
 		median(c.cpu["ADD"]), median(c.cpu["CHECK"]), median(c.cpu["DEL"])}
 	if c.n > 0 {
-		op.Newest = median(c.took["newest"])
+		op.Newest, op.Row = median(c.took["newest"]), median(c.took["row"])
 	}
 	return op
 }
