@@ -22,6 +22,9 @@ const (
 	// The largest packet that HTB's round robin may meet where packets are not split. A smaller quantum
 	// serves one packet a visit, and whoever sends the larger ones wins.
 	wholePacket = 131_072
+	// Three GSO packets of 64 KiB, with the headers of their frames. A queue that holds but two wakes the sender for
+	// each: at 1 Gbit/s that takes a quarter more processor time.
+	threeWhole = 3 * 72 << 10
 	// Stands for "no limit": HTB cannot do without one.
 	unlimited = 1_000_000_000_000
 	// A container with no `min` is assured this part of its tenant's total.
@@ -157,8 +160,11 @@ func bulkQueue(r policy.BitsPerSecond, frame uint64, split bool) uint64 {
 	case r < splitBelow:
 		us = 2_000
 	}
-	if !split {
+	switch {
+	case !split && r < splitBelow:
 		return max(bytesIn(r, us), wholePacket)
+	case !split:
+		return max(bytesIn(r, us), threeWhole)
 	}
 	return max(bytesIn(r, us), 5*frame)
 }

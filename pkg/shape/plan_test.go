@@ -189,3 +189,20 @@ func TestClassMessage(t *testing.T) {
 		}
 	}
 }
+
+// The bulk queue's bytes: bounded in time, but room for five frames where packets are split, and for three whole ones from
+// 500 Mbit/s on.
+func TestBulkQueue(t *testing.T) {
+	for _, tt := range []struct {
+		rate  policy.BitsPerSecond
+		split bool
+		want  uint64
+	}{
+		{1e6, true, 5 * 1518}, {10e6, true, 15_000}, {100e6, true, 62_500}, {400e6, true, 100_000},
+		{100e6, false, 131_072}, {500e6, false, 221_184}, {1e9, false, 221_184}, {10e9, false, 1_875_000},
+	} {
+		if have := bulkQueue(tt.rate, 1518, tt.split); have != tt.want {
+			t.Errorf("%v, split %v: %d bytes, want %d", tt.rate, tt.split, have, tt.want)
+		}
+	}
+}
