@@ -82,10 +82,17 @@ type Unlimited struct {
 // arrangement is a container that a stream goes to or from.
 type arrangement struct {
 	name, policy, keys string
+	tc                 string // what it has in place of the plugin, on $VETH
 	lab                *lab
 	box                *box
 	gbit, cpu          []float64
 }
+
+// bareHTB is what any limit by HTB with a class above its leaves costs, with nothing of ours in it.
+const bareHTB = `tc qdisc add dev $VETH root handle 1: htb default 2
+tc class add dev $VETH parent 1: classid 1:1 htb rate 1tbit burst 1250000 cburst 1250000 quantum 131072
+tc class add dev $VETH parent 1:1 classid 1:2 htb rate 1tbit burst 1250000 cburst 1250000 quantum 131072
+tc qdisc add dev $VETH parent 1:2 bfifo limit 312500000`
 
 // throughput takes the arrangements by turns, so that what the machine does besides is everybody's: a share is the median
 // of those of each turn, a rate the best.
@@ -94,6 +101,7 @@ func throughput() (all []Unlimited, err error) {
 	for _, dir := range []string{"in", "out"} {
 		as := []*arrangement{
 			{name: "plain veth"},
+			{name: "HTB alone", tc: bareHTB},
 			{name: "counted only", keys: " "},
 			{name: "own veth shaped", keys: `,"ingress":"` + whole + `"`},
 			{name: "tenant's IFB", policy: "[tenant.blue.total]\ningress = \"" + whole + "\"\negress = \"" + whole + "\"\n", keys: `,"tenant":"blue"`},
@@ -105,6 +113,11 @@ func throughput() (all []Unlimited, err error) {
 			defer a.lab.close()
 			if a.box, err = a.lab.box(nil); err != nil {
 				return nil, err
+			}
+			if a.tc != "" {
+				if err := command(a.lab.host, "env", "VETH="+a.box.veth, "sh", "-c", a.tc); err != nil {
+					return nil, err
+				}
 			}
 			if a.keys == "" {
 				continue
