@@ -146,16 +146,20 @@ func (s *Shaper) placeUpload(d [16]byte, w *Want, b *Branch, at place, intend fu
 			return s.placeIn(l.Name, slotsPerTree, d, w, b, at, intend)
 		}
 	}
-	for ; s.sharers < manySharers; s.sharers *= 2 {
-		next, err := s.placeIn(hostUpload(w.Veth, s.sharers), min(slotsPerTree, window), d, w, b, at, intend)
+	sharers, err := s.read(stateSharers)
+	if err != nil {
+		return place{}, err
+	}
+	for sharers = max(sharers, fewSharers); sharers < manySharers; sharers *= 2 {
+		next, err := s.placeIn(hostUpload(w.Veth, sharers), min(slotsPerTree, window), d, w, b, at, intend)
 		if !errors.Is(err, ErrExhausted) {
 			return next, err
 		}
-		if err := s.state.Update(ne.AppendUint32(nil, 1), ne.AppendUint32(nil, 2*s.sharers), bpf.Any); err != nil {
+		if err := s.state.Update(ne.AppendUint32(nil, stateSharers), ne.AppendUint32(nil, 2*sharers), bpf.Any); err != nil {
 			return place{}, fmt.Errorf("write how many IFBs uploads share: %w", err)
 		}
 	}
-	return s.placeIn(hostUpload(w.Veth, s.sharers), slotsPerTree, d, w, b, at, intend)
+	return s.placeIn(hostUpload(w.Veth, sharers), slotsPerTree, d, w, b, at, intend)
 }
 
 // on says whether the branch may hang on an IFB of that name.
@@ -185,20 +189,28 @@ func (s *Shaper) placeIn(name string, size uint32, d [16]byte, w *Want, b *Branc
 	if err != nil {
 		return place{}, fmt.Errorf("%w: %q holds %d containers", err, name, size)
 	}
-	if err := intend(fresh); err != nil {
+	return s.begin(d, w, b, fresh, intend, func(fresh *place) error {
+		if err := s.taken.Update(slotKeyOf(dev, fresh.Base), d[:], bpf.NoExist); err != nil {
+			return fmt.Errorf("take number %x of %q: %w", fresh.Base, name, err)
+		}
+		return s.grow(d, dev, fresh.Base, w, b, fresh)
+	})
+}
+
+// begin makes a branch at a new place, or leaves nothing there.
+func (s *Shaper) begin(d [16]byte, w *Want, b *Branch, at place, intend func(place) error, build func(*place) error) (place, error) {
+	err := intend(at)
+	if err != nil {
 		return place{}, err
 	}
-	if err = s.slots.Update(slotKeyOf(dev, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
-		err = s.taken.Update(slotKeyOf(dev, fresh.Base), d[:], bpf.NoExist)
-	}
-	if err == nil {
-		err = s.grow(d, dev, fresh.Base, w, b, &fresh)
+	if err = s.slots.Update(slotKeyOf(at.Device, w.Veth), slot(d, at.Base, b, w), bpf.Any); err == nil {
+		err = build(&at)
 	}
 	if err != nil {
-		s.clear(d, w.Veth, fresh)
+		s.clear(d, w.Veth, at)
 		return place{}, err
 	}
-	return fresh, nil
+	return at, nil
 }
 
 // placeOwn is place on the container's own veth.
@@ -215,19 +227,9 @@ func (s *Shaper) placeOwn(d [16]byte, w *Want, b *Branch, at place, running bool
 		return at, s.grow(d, w.Veth, at.Base, w, b, &at)
 	}
 	s.evict(w.Veth, w.Veth)
-	fresh := place{Device: w.Veth, Base: firstMinor}
-	err := intend(fresh)
-	if err != nil {
-		return place{}, err
-	}
-	if err = s.slots.Update(slotKeyOf(w.Veth, w.Veth), slot(d, fresh.Base, b, w), bpf.Any); err == nil {
-		err = s.ownTree(d, w, b, running, &fresh)
-	}
-	if err != nil {
-		s.clear(d, w.Veth, fresh)
-		return place{}, err
-	}
-	return fresh, nil
+	return s.begin(d, w, b, place{Device: w.Veth, Base: firstMinor}, intend, func(fresh *place) error {
+		return s.ownTree(d, w, b, running, fresh)
+	})
 }
 
 // ownTree makes the tree on a container's own veth: the classifier comes when there is a class for what it finds.
@@ -451,22 +453,23 @@ func (s *Shaper) clear(d [16]byte, veth uint32, at place) (dropped uint64) {
 	if !s.owns(d, at.Device, veth) {
 		return 0
 	}
-	if at.Device != veth && !s.took(d, at) { // an ADD died before
-		_ = s.slots.Delete(slotKeyOf(at.Device, veth))
-		return 0
+	own := at.Device == veth
+	took := !own && s.took(d, at) // an ADD may have died before
+	if own || took {
+		dropped = s.drops(at)
 	}
-	dropped = s.drops(at)
 	_ = s.slots.Delete(slotKeyOf(at.Device, veth))
-	if at.Device == veth {
+	switch {
+	case own:
 		_ = s.seen.Delete(slotKeyOf(veth, veth))
 		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(veth, handleHTB, handleRoot, 0, nil))
-		return dropped
+	case took:
+		// The queues go, with what waits in them. The classes stay, for the next container: nothing finds them until then.
+		for _, minor := range []uint32{at.Base + 1, at.Base + 2} {
+			_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(at.Device, 0, major|minor, 0, nil))
+		}
+		_ = s.taken.Delete(slotKeyOf(at.Device, at.Base))
 	}
-	// The queues go, with what waits in them. The classes stay, for the next container: nothing finds them until then.
-	for _, minor := range []uint32{at.Base + 1, at.Base + 2} {
-		_ = s.do(unix.RTM_DELQDISC, 0, tcmsg(at.Device, 0, major|minor, 0, nil))
-	}
-	_ = s.taken.Delete(slotKeyOf(at.Device, at.Base))
 	return dropped
 }
 

@@ -218,7 +218,7 @@ func TestRemoveWithoutInterface(t *testing.T) {
 	l.host.Command("ip", "link", "del", "vb")
 }
 
-// A tree has room for 21,844 containers; beside that one more is refused. The test fills a small one.
+// A tree has room for 21,839 containers; beside that one more is refused. The test fills a small one.
 func TestExhausted(t *testing.T) {
 	defer shape.ShrinkTrees(2)()
 	l := newLab(t)

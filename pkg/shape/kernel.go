@@ -29,7 +29,6 @@ type Shaper struct {
 	slots, seen, plans, subnets *bpf.Map
 	taken, state                *bpf.Map
 	able                        uint32
-	sharers                     uint32 // of the host's uploads
 	rt                          *rtnl.Conn
 }
 
@@ -57,15 +56,10 @@ func Open(d port.Dirs) (*Shaper, error) {
 			return nil, fmt.Errorf("open shaping maps: %w", err)
 		}
 	}
-	for i, to := range []*uint32{&s.able, &s.sharers} {
-		v := make([]byte, 4)
-		if err := s.state.Lookup(ne.AppendUint32(nil, uint32(i)), v); err != nil {
-			s.Close()
-			return nil, fmt.Errorf("read state of shaping: %w", err)
-		}
-		*to = ne.Uint32(v)
+	if s.able, err = s.read(stateAble); err != nil {
+		s.Close()
+		return nil, err
 	}
-	s.sharers = max(s.sharers, fewSharers)
 	if s.rt, err = rtnl.Dial(); err != nil {
 		s.Close()
 		return nil, err
@@ -97,6 +91,17 @@ func OpenOrSetup(d port.Dirs, config string) (*Shaper, error) {
 		return nil, err
 	}
 	return Open(d)
+}
+
+// What is at which place of the map "state".
+const stateAble, stateSharers = 0, 1
+
+func (s *Shaper) read(i uint32) (uint32, error) {
+	v := make([]byte, 4)
+	if err := s.state.Lookup(ne.AppendUint32(nil, i), v); err != nil {
+		return 0, fmt.Errorf("read state of shaping: %w", err)
+	}
+	return ne.Uint32(v), nil
 }
 
 // Close closes the descriptors; what is shaped stays so.

@@ -160,13 +160,14 @@ func bulkQueue(r policy.BitsPerSecond, frame uint64, split bool) uint64 {
 	case r < splitBelow:
 		us = 2_000
 	}
-	switch {
-	case !split && r < splitBelow:
-		return max(bytesIn(r, us), wholePacket)
-	case !split:
-		return max(bytesIn(r, us), threeWhole)
+	least := 5 * frame
+	if !split {
+		least = wholePacket
+		if r >= splitBelow {
+			least = threeWhole
+		}
 	}
-	return max(bytesIn(r, us), 5*frame)
+	return max(bytesIn(r, us), least)
 }
 
 func sparse(r policy.BitsPerSecond, frame uint64) Sparse {

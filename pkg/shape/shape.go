@@ -2,7 +2,7 @@
 //
 // A direction whose tenant has a total goes through the tenant's own IFB, where containers borrow from each
 // other. Without a total the download is shaped on the host side of the container's own veth, and the upload
-// on one IFB that the whole host shares. Each container has a class with two leaves: sparse flows go first,
+// on one of the IFBs that the whole host shares. Each container has a class with two leaves: sparse flows go first,
 // bulk flows wait in a queue that is short in time. The classifier (internal/bpf/shape.c) picks the leaf.
 //
 // Nothing here deletes a device while a container starts or stops: that costs an rcu_barrier (15 to 23 ms).

@@ -143,8 +143,6 @@ func fixedClasses(total policy.BitsPerSecond, w *Want) (cs []class) {
 	return cs
 }
 
-var errNotHTB = errors.New("not an htb class")
-
 // class reads one class.
 func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	m, err := s.get(unix.RTM_GETTCLASS, tcmsg(dev, major|minor, 0, 0, nil))
@@ -153,7 +151,7 @@ func (s *Shaper) class(dev, minor uint32) (classState, error) {
 	}
 	st, ok := parseClass(m)
 	if !ok {
-		return st, fmt.Errorf("read class 1:%x of link %d: %w", minor, dev, errNotHTB)
+		return st, fmt.Errorf("read class 1:%x of link %d: not an htb class", minor, dev)
 	}
 	return st, nil
 }

@@ -191,10 +191,11 @@ func (c *crowd) newest(place int) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range [][2]string{{"ADD", "unsaid"}, {"DEL", "newest"}} {
-		if err := c.call(v[0], v[1], b, place); err != nil {
-			return err
-		}
+	if _, err := c.lab.call(c.side, "ADD", b, c.keys(place)); err != nil {
+		return err
+	}
+	if err := c.call("DEL", "newest", b, place); err != nil {
+		return err
 	}
 	return c.lab.remove(b)
 }

@@ -91,22 +91,22 @@ func (u *Unlimited) cpu() string {
 // short says the ratios that the tables are read for.
 func short(r *Results) string {
 	var s strings.Builder
-	// What is kindest to the kernel's lists: ADDs in a row, and DEL of the newest.
-	kind := func(plugin string) (v [3]float64) {
-		for _, o := range r.Ops {
-			if o.Plugin == plugin && o.Containers > 0 {
-				v = [3]float64{o.Row, o.Check, o.Newest}
-			}
-		}
-		return v
-	}
-	verb := func(plugin string, crowded bool) (v [3]float64) {
+	op := func(plugin string, crowded bool) (op Op) {
 		for _, o := range r.Ops {
 			if o.Plugin == plugin && (o.Containers > 0) == crowded {
-				v = [3]float64{o.Add, o.Check, o.Del}
+				op = o
 			}
 		}
-		return v
+		return op
+	}
+	verb := func(plugin string, crowded bool) [3]float64 {
+		o := op(plugin, crowded)
+		return [3]float64{o.Add, o.Check, o.Del}
+	}
+	// What is kindest to the kernel's lists: ADDs in a row, and DEL of the newest.
+	kind := func(plugin string) [3]float64 {
+		o := op(plugin, true)
+		return [3]float64{o.Row, o.Check, o.Newest}
 	}
 	ratio := func(a, b [3]float64) string {
 		if a[0] == 0 || b[0] == 0 {
